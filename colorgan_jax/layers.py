@@ -25,7 +25,7 @@ def _plain_up(x: jax.Array, kernel: jax.Array) -> jax.Array:
     )
 
 
-def _plain_stride1(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def _plain_stride_one(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return lax.conv_general_dilated(
         x, kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=_LAYOUT
     )
@@ -125,7 +125,7 @@ conv_down.defvjp(lambda x, kernel: (conv_down(x, kernel), (x, kernel)), _down_ba
 conv_up.defvjp(lambda x, kernel: (conv_up(x, kernel), (x, kernel)), _up_backward)
 
 
-def conv_stride1(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def conv_stride_one(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """4x4 convolution with stride 1 and padding 1: height and width lose 1.
 
     Args:
@@ -135,7 +135,7 @@ def conv_stride1(x: jax.Array, kernel: jax.Array) -> jax.Array:
     Returns:
         `[B, H-1, W-1, O]`.
     """
-    return _plain_stride1(x, kernel)
+    return _plain_stride_one(x, kernel)
 
 
 class _Conv4x4(nn.Module):
@@ -172,8 +172,8 @@ class UpConv(_Conv4x4):
         return conv_up(x, kernel)
 
 
-class Stride1Conv(_Conv4x4):
-    """`conv_stride1` as a Flax module."""
+class StrideOneConv(_Conv4x4):
+    """`conv_stride_one` as a Flax module."""
 
     def convolve(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return conv_stride1(x, kernel)
+        return conv_stride_one(x, kernel)
