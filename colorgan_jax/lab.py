@@ -1,0 +1,206 @@
+"""Conversion between sRGB and CIE Lab, and the networks' scaling of Lab, in JAX.
+
+The one place with colour maths. All functions are pure, elementwise over the
+leading dimensions, and fit for `jit`, `vmap` and `grad`. Colours are floats with
+the channels last:
+
+    rgb  [..., 3]  sRGB with its transfer curve, each channel in [0, 1]
+    lab  [..., 3]  CIE Lab for the D65 white point: L in [0, 100], a and b in
+                   about [-110, 110] (for sRGB colours: -86..98 and -108..95)
+    L    [..., 1]  L / 50 - 1, in [-1, 1]     (scaled for the networks)
+    ab   [..., 2]  ab / 110, in [-1, 1]       (scaled for the networks)
+
+Sources: IEC 61966-2-1 (sRGB), CIE 15:2004 (Lab).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# How the networks see Lab: L / L_SCALE - 1 and ab / AB_SCALE. 110 covers every
+# sRGB colour, so that the range of tanh does.
+L_SCALE = 50.0
+AB_SCALE = 110.0
+
+# Linear sRGB to CIE XYZ (ITU-R BT.709 primaries, D65), as in OpenCV and scikit-image.
+_XYZ_FROM_RGB = np.array(
+    [
+        [0.412453, 0.357580, 0.180423],
+        [0.212671, 0.715160, 0.072169],
+        [0.019334, 0.119193, 0.950227],
+    ]
+)
+# XYZ relative to the white point. The white point is that of rgb = (1, 1, 1), so
+# that grey has ab = 0 exactly and not only up to the rounding of published tables.
+_RELATIVE_XYZ_FROM_RGB = _XYZ_FROM_RGB / _XYZ_FROM_RGB.sum(axis=1, keepdims=True)
+_RGB_FROM_RELATIVE_XYZ = np.linalg.inv(_RELATIVE_XYZ_FROM_RGB)
+
+# The sRGB transfer curve is a line below these values and a power above them.
+_SRGB_KINK = 0.04045
+_LINEAR_KINK = 0.0031308
+
+# CIE's f(t) is a cube root above _DELTA ** 3 and a line below it.
+_DELTA = 6 / 29
+
+# How far a linear rgb channel may lie outside [0, 1] and still count as inside the
+# gamut: above float32 rounding (1e-6), below what 8 bits or the eye can show.
+_GAMUT_TOLERANCE = 1e-5
+# Halvings of the chroma factor: it ends within 1.6e-5 of the largest one.
+_BISECTION_STEPS = 16
+
+
+def rgb_to_lab(rgb: jax.Array) -> jax.Array:
+    """Converts sRGB to CIE Lab (D65).
+
+    Args:
+      rgb: floats [..., 3], sRGB in [0, 1].
+
+    Returns:
+      Lab [..., 3], at least float32: L in [0, 100].
+
+    Raises:
+      TypeError: if `rgb` is not floating point.
+      ValueError: if its last dimension is not 3.
+    """
+    rgb = _as_colors(rgb, "rgb_to_lab")
+    f = _f(_transform(_RELATIVE_XYZ_FROM_RGB, _decode_srgb(rgb)))
+    fx, fy, fz = f[..., 0], f[..., 1], f[..., 2]
+    return jnp.stack([116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)], axis=-1)
+
+
+def lab_to_rgb(lab: jax.Array) -> jax.Array:
+    """Converts CIE Lab (D65) to sRGB, clipped to [0, 1].
+
+    Clipping a colour outside the sRGB gamut changes its lightness and hue; see
+    `limit_chroma`.
+
+    Args:
+      lab: floats [..., 3], L in [0, 100].
+
+    Returns:
+      sRGB [..., 3] in [0, 1], at least float32.
+
+    Raises:
+      TypeError: if `lab` is not floating point.
+      ValueError: if its last dimension is not 3.
+    """
+    lab = _as_colors(lab, "lab_to_rgb")
+    # Clipped before the transfer curve, which keeps the power away from negative
+    # numbers; the curve maps [0, 1] onto itself.
+    linear = jnp.clip(_lab_to_linear_rgb(lab), 0.0, 1.0)
+    return jnp.clip(_encode_srgb(linear), 0.0, 1.0)
+
+
+def limit_chroma(lab: jax.Array) -> jax.Array:
+    """Scales ab towards grey, as little as needed, until sRGB can show the colour.
+
+    L and hue are kept exactly, where the clipping of `lab_to_rgb` would change
+    both. Colours that sRGB can show are returned unchanged. The factor is found by
+    bisection in linear rgb and is a constant to differentiation, so that gradients
+    reach ab scaled by it. (Beside the ridge of yellow, for one in 10,000 pairs of L and hue, a
+    line from grey leaves the gamut and enters it again; the colour found there lies
+    on the gamut's surface too, but not always at the farthest crossing.)
+
+    Args:
+      lab: floats [..., 3], L in [0, 100].
+
+    Returns:
+      Lab [..., 3], at least float32, inside the sRGB gamut to 1e-5 of linear rgb.
+
+    Raises:
+      TypeError: if `lab` is not floating point.
+      ValueError: if its last dimension is not 3.
+    """
+    lab = _as_colors(lab, "limit_chroma")
+
+    def scale_ab(factor):
+        return lab * jnp.stack([jnp.ones_like(factor), factor, factor], axis=-1)
+
+    def in_gamut(factor):
+        linear = _lab_to_linear_rgb(scale_ab(factor))
+        inside = (linear >= -_GAMUT_TOLERANCE) & (linear <= 1 + _GAMUT_TOLERANCE)
+        return jnp.all(inside, axis=-1)
+
+    one = jnp.ones_like(lab[..., 0])
+    factor = jnp.zeros_like(one)
+    for step in range(1, _BISECTION_STEPS + 1):
+        larger = factor + 0.5**step
+        factor = jnp.where(in_gamut(larger), larger, factor)
+    factor = jnp.where(in_gamut(one), one, factor)
+    return scale_ab(jax.lax.stop_gradient(factor))
+
+
+def to_network(lab: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Scales Lab for the networks.
+
+    Args:
+      lab: floats [..., 3], L in [0, 100].
+
+    Returns:
+      L [..., 1] and ab [..., 2], both in [-1, 1] for sRGB colours.
+    """
+    return lab[..., :1] / L_SCALE - 1, lab[..., 1:] / AB_SCALE
+
+
+def from_network(L: jax.Array, ab: jax.Array) -> jax.Array:
+    """Joins the networks' L [..., 1] and ab [..., 2] to Lab [..., 3].
+
+    The inverse of `to_network`.
+    """
+    return jnp.concatenate([(L + 1) * L_SCALE, ab * AB_SCALE], axis=-1)
+
+
+def _as_colors(colors: jax.Array, function: str) -> jax.Array:
+    """Checks the channels and promotes half precision, too coarse for Lab."""
+    colors = jnp.asarray(colors)
+    if not jnp.issubdtype(colors.dtype, jnp.floating):
+        raise TypeError(
+            f"{function} takes floats, not {colors.dtype}; divide 8-bit rgb by 255."
+        )
+    if colors.ndim == 0 or colors.shape[-1] != 3:
+        raise ValueError(
+            f"{function} takes colours of shape [..., 3], not {colors.shape}."
+        )
+    return colors.astype(jnp.promote_types(colors.dtype, jnp.float32))
+
+
+def _transform(matrix: np.ndarray, colors: jax.Array) -> jax.Array:
+    """Multiplies each colour [..., 3] by a 3x3 matrix.
+
+    Written as sums, because matrix units on GPU and TPU round to fewer bits.
+    """
+    x, y, z = colors[..., 0], colors[..., 1], colors[..., 2]
+    return jnp.stack([x * r + y * s + z * t for r, s, t in matrix.tolist()], axis=-1)
+
+
+def _decode_srgb(rgb: jax.Array) -> jax.Array:
+    # The maximum, here and below, keeps the branch not taken (and its gradient)
+    # finite: `where` multiplies the gradient of that branch by zero.
+    power = ((jnp.maximum(rgb, _SRGB_KINK) + 0.055) / 1.055) ** 2.4
+    return jnp.where(rgb <= _SRGB_KINK, rgb / 12.92, power)
+
+
+def _encode_srgb(linear: jax.Array) -> jax.Array:
+    power = 1.055 * jnp.maximum(linear, _LINEAR_KINK) ** (1 / 2.4) - 0.055
+    return jnp.where(linear <= _LINEAR_KINK, 12.92 * linear, power)
+
+
+def _f(t: jax.Array) -> jax.Array:
+    """CIE's lightness function, from relative XYZ."""
+    # A third of the time of `jnp.cbrt` on CPU, and as accurate for positive numbers.
+    root = jnp.maximum(t, _DELTA**3) ** (1 / 3)
+    return jnp.where(t <= _DELTA**3, t / (3 * _DELTA**2) + 4 / 29, root)
+
+
+def _inverse_f(f: jax.Array) -> jax.Array:
+    return jnp.where(f <= _DELTA, 3 * _DELTA**2 * (f - 4 / 29), f * f * f)
+
+
+def _lab_to_linear_rgb(lab: jax.Array) -> jax.Array:
+    """Linear rgb [..., 3] of Lab, outside [0, 1] for colours outside the gamut."""
+    fy = (lab[..., 0] + 16) / 116
+    fx = fy + lab[..., 1] / 500
+    fz = fy - lab[..., 2] / 200
+    return _transform(
+        _RGB_FROM_RELATIVE_XYZ, _inverse_f(jnp.stack([fx, fy, fz], axis=-1))
+    )
