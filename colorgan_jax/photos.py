@@ -1,0 +1,310 @@
+"""Photo files: read, resize, write and find them.
+
+A photo is a uint8 array [H, W, 3] of sRGB values in [0, 255], upright, top row first.
+Only NumPy, Pillow and OpenCV are needed here.
+"""
+
+import io
+import os
+import struct
+import uuid
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+
+PHOTO_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
+
+# Pillow's own limit, stated here so that it holds whatever other code sets it to.
+# A 24-megapixel photo takes an eighth of it.
+MAXIMUM_PIXELS = 178_956_970
+
+# Pillow reports oddities of metadata (a damaged EXIF block, an invalid animation chunk) as
+# warnings. The pixels are none the worse for them, and damaged pixels are an error anyway.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+class PhotoError(ValueError):
+    """A photo file or folder that cannot be used; the message is one sentence for users."""
+
+
+def read_photo(
+    file: str | os.PathLike | bytes,
+    name: str | None = None,
+    *,
+    minimum_size: int | None = None,
+) -> np.ndarray:
+    """Reads a JPEG, PNG or WebP photo as upright sRGB.
+
+    The EXIF orientation and an embedded colour profile are applied, transparency is composited
+    on white, 16 bits become 8, and of an animation the first frame is taken. Threads may call
+    this side by side; decoding releases Python's global lock.
+
+    Args:
+      file: the path of the photo, or its encoded bytes.
+      name: what error messages call the photo; by default its path.
+      minimum_size: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, which is faster, as
+        long as both sides keep at least this many pixels. For photos that are shrunk anyway.
+
+    Returns:
+      uint8 [H, W, 3], sRGB in [0, 255].
+
+    Raises:
+      PhotoError: the file cannot be opened, is empty, damaged, cut short, of another format,
+        or has more than `MAXIMUM_PIXELS` pixels.
+    """
+    if isinstance(file, (bytes, bytearray, memoryview)):
+        return _decode(io.BytesIO(file), name or "the photo", minimum_size)
+    name = name or os.fspath(file)
+    try:
+        with open(file, "rb") as stream:
+            return _decode(stream, name, minimum_size)
+    except OSError as error:
+        raise PhotoError(f"{name} cannot be opened: {error.strerror}.") from error
+
+
+def _decode(
+    stream: io.BufferedIOBase, name: str, minimum_size: int | None
+) -> np.ndarray:
+    """Decodes an open photo file: `read_photo` without the opening."""
+    start = stream.read(12)
+    stream.seek(0)
+    if not start:
+        raise PhotoError(f"{name} is empty.")
+    is_webp = start.startswith(b"RIFF") and start.endswith(b"WEBP")
+    if not start.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")) and not is_webp:
+        raise PhotoError(
+            f"{name} is not a JPEG, PNG or WebP photo; convert it to one of these."
+        )
+    # A damaged file makes Pillow raise almost anything (OSError, SyntaxError, ValueError,
+    # struct.error, zlib.error, ...), hence the broad clause around the decoding proper.
+    try:
+        with Image.open(stream, formats=("JPEG", "PNG", "WEBP")) as image:
+            if image.width * image.height > MAXIMUM_PIXELS:
+                raise Image.DecompressionBombError
+            if minimum_size is not None and image.format == "JPEG":
+                image.draft(image.mode, (minimum_size, minimum_size))
+            image.load()
+            orientation = _exif_orientation(image)
+            rgb = np.array(_to_srgb(image))
+    except Image.DecompressionBombError as error:
+        raise PhotoError(
+            f"{name} has more than {MAXIMUM_PIXELS // 10**6} million pixels; shrink it first."
+        ) from error
+    except UnidentifiedImageError as error:
+        raise PhotoError(
+            f"{name} is damaged or cut short: its header is unreadable."
+        ) from error
+    except Exception as error:
+        raise PhotoError(f"{name} is damaged or cut short: {error}.") from error
+    return _upright(rgb, orientation)
+
+
+def _exif_orientation(image: Image.Image) -> int:
+    """The EXIF orientation of a loaded image, 1 (upright) where there is no legible one."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (struct.error, LookupError, OSError, SyntaxError, TypeError, ValueError):
+        return 1
+
+
+def _upright(photo: np.ndarray, orientation: int) -> np.ndarray:
+    """Undoes an EXIF orientation, 1 to 8 (CIPA DC-008, tag 274); others count as upright."""
+    if orientation in (
+        5,
+        6,
+        7,
+        8,
+    ):  # stored on its side: rows are the columns of the scene
+        photo = photo.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        photo = photo[::-1]
+    if orientation in (2, 3, 6, 7):
+        photo = photo[:, ::-1]
+    return np.ascontiguousarray(photo)
+
+
+def _to_srgb(image: Image.Image) -> Image.Image:
+    """Converts a loaded Pillow image of any mode to sRGB on a white ground."""
+    profile = image.info.get("icc_profile")
+    if image.mode.startswith("I"):
+        image = _to_8_bits(image)
+    elif (
+        image.has_transparency_data
+    ):  # also a palette's, or one colour declared transparent
+        image = image.convert("RGBA")
+    elif image.mode not in ("L", "RGB", "CMYK"):
+        image = image.convert("L" if image.mode == "1" else "RGB")
+
+    alpha = image.getchannel("A") if image.mode == "RGBA" else None
+    if alpha is not None:
+        image = image.convert("RGB")
+    image = _apply_profile(image, profile)
+    if alpha is not None:
+        white = Image.new("RGB", image.size, "white")
+        image = Image.composite(image, white, alpha)
+    return image
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """Scales a 16-bit grey image [0, 65535] to 8 bits; Pillow's own conversion would clip it.
+
+    (Pillow reads 16-bit colour as 8 bits of its own accord.)
+    """
+    values = np.asarray(image).astype(np.uint32)
+    grey = ((values * 255 + 32767) // 65535).astype(np.uint8)
+    if (
+        "transparency" in image.info
+    ):  # one grey value declared transparent, shown on white
+        grey[values == image.info["transparency"]] = 255
+    return Image.fromarray(grey)
+
+
+def _apply_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """Converts a grey, RGB or CMYK image to sRGB, by its ICC profile if it has a usable one."""
+    if profile:
+        try:
+            converted = ImageCms.profileToProfile(
+                image,
+                ImageCms.ImageCmsProfile(io.BytesIO(profile)),
+                ImageCms.createProfile("sRGB"),
+                outputMode="RGB",
+            )
+        except ImageCms.PyCMSError:
+            pass  # damaged, or of another colour space than the pixels: as if there were none
+        else:
+            # Neutral greys may come out a level apart in the three channels.
+            return (
+                converted.getchannel("G").convert("RGB")
+                if image.mode == "L"
+                else converted
+            )
+    return image.convert("RGB")
+
+
+def resize_photo(photo: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resizes a photo or any other array of pixels, whatever its aspect ratio.
+
+    An axis that shrinks is averaged over the area of each new pixel (no aliasing), one that
+    grows is interpolated bicubically. The result stays within the range of the given values.
+
+    Args:
+      photo: uint8 or float32, [H, W, C] with any C, or [H, W].
+      height: new height in pixels.
+      width: new width in pixels.
+
+    Returns:
+      The same dtype and rank, [height, width, C] or [height, width].
+    """
+    if (
+        photo.ndim == 3 and photo.shape[2] > 4
+    ):  # OpenCV averages areas of up to 4 channels
+        parts = [photo[..., first : first + 4] for first in range(0, photo.shape[2], 4)]
+        return np.concatenate(
+            [resize_photo(part, height, width) for part in parts], axis=2
+        )
+
+    # Shrinking comes first and each axis has its own method: given both at once, OpenCV's
+    # INTER_AREA silently falls back to bilinear and aliases.
+    shrunk = (min(width, photo.shape[1]), min(height, photo.shape[0]))
+    resized = cv2.resize(
+        np.ascontiguousarray(photo), shrunk, interpolation=cv2.INTER_AREA
+    )
+    if shrunk != (width, height):
+        lowest = resized.min(axis=(0, 1))
+        highest = resized.max(axis=(0, 1))
+        resized = cv2.resize(resized, (width, height), interpolation=cv2.INTER_CUBIC)
+        resized = np.clip(
+            resized, lowest, highest
+        )  # cubic interpolation overshoots at edges
+    return resized.reshape(
+        height, width, *photo.shape[2:]
+    )  # OpenCV drops a single channel
+
+
+def write_photo(path: str | os.PathLike, photo: np.ndarray) -> None:
+    """Writes a photo in the format that the extension names, replacing an older file.
+
+    JPEG and WebP have quality 95, and JPEG keeps its colours at full resolution. The file
+    appears whole or not at all.
+
+    Args:
+      path: a .jpg, .jpeg, .png or .webp file, in a folder that exists.
+      photo: uint8 [H, W, 3], sRGB in [0, 255].
+
+    Raises:
+      PhotoError: another extension, a photo too large for the format, or a path that cannot be
+        written (no such folder, no permission, disk full).
+    """
+    path = Path(path)
+    encoded = io.BytesIO()
+    image = Image.fromarray(photo)
+    try:
+        match path.suffix.lower():
+            case ".jpg" | ".jpeg":
+                image.save(encoded, "JPEG", quality=95, subsampling="4:4:4")
+            case ".png":
+                image.save(encoded, "PNG")
+            case ".webp":
+                image.save(encoded, "WEBP", quality=95)
+            case _:
+                raise PhotoError(
+                    f"{path} cannot be written: name a .jpg, .jpeg, .png or .webp file."
+                )
+    except (OSError, ValueError, SystemError) as error:
+        if isinstance(error, PhotoError):
+            raise
+        raise PhotoError(f"{path} cannot be encoded: {error}.") from error
+
+    # In the same folder, so that the last step is a rename within one file system.
+    partial = path.with_name(f".{uuid.uuid4().hex}.partial")
+    try:
+        try:
+            partial.write_bytes(encoded.getbuffer())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        raise PhotoError(f"{path} cannot be written: {error.strerror}.") from error
+
+
+def find_photos(folder: str | os.PathLike) -> list[Path]:
+    """Finds every JPEG, PNG and WebP file below a folder, by extension in any case.
+
+    Hidden files and folders (a name that begins with a dot, such as macOS's `._photo.jpg`) are
+    left out, and links to folders are not followed.
+
+    Args:
+      folder: where to look, at any depth; `~` stands for the home folder.
+
+    Returns:
+      The paths, each beginning with `folder`, sorted by their part below it: the same order on
+      every machine. Empty where there is none.
+
+    Raises:
+      PhotoError: the folder does not exist, is a file, or holds a folder that may not be read.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.exists():
+        raise PhotoError(f"The folder {folder} does not exist.")
+    if not folder.is_dir():
+        raise PhotoError(f"{folder} is a file, not a folder of photos.")
+
+    def refuse(error: OSError) -> None:
+        raise PhotoError(
+            f"The folder {error.filename} cannot be read: {error.strerror}."
+        )
+
+    found = []
+    for parent, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        below = Path(parent).relative_to(folder).as_posix()
+        found.extend(
+            f"{below}/{name}" if below != "." else name
+            for name in files
+            if not name.startswith(".") and name.lower().endswith(PHOTO_EXTENSIONS)
+        )
+    return [folder / relative for relative in sorted(found)]
