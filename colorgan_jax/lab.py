@@ -97,9 +97,9 @@ def limit_chroma(lab: jax.Array) -> jax.Array:
     L and hue are kept exactly, where the clipping of `lab_to_rgb` would change
     both. Colours that sRGB can show are returned unchanged. The factor is found by
     bisection in linear rgb and is a constant to differentiation, so that gradients
-    reach ab scaled by it. (Beside the ridge of yellow, for one in 10,000 pairs of L and hue, a
-    line from grey leaves the gamut and enters it again; the colour found there lies
-    on the gamut's surface too, but not always at the farthest crossing.)
+    reach ab scaled by it. (Beside the ridge of yellow, for one in 10,000 pairs of L
+    and hue, a line from grey leaves the gamut and enters it again; the colour found
+    there is on the gamut's surface too, but not always at the farthest crossing.)
 
     Args:
       lab: floats [..., 3], L in [0, 100].
