@@ -15,7 +15,14 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
-PHOTO_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
+_JPEG_OPTIONS = {"format": "JPEG", "quality": 95, "subsampling": "4:4:4"}
+_WRITE_OPTIONS = {
+    ".jpg": _JPEG_OPTIONS,
+    ".jpeg": _JPEG_OPTIONS,
+    ".png": {"format": "PNG"},
+    ".webp": {"format": "WEBP", "quality": 95},
+}
+PHOTO_EXTENSIONS = tuple(_WRITE_OPTIONS)
 
 # Pillow's own limit, stated here so that it holds whatever other code sets it to.
 # A 24-megapixel photo takes an eighth of it.
@@ -85,7 +92,7 @@ def _decode(
         with Image.open(stream, formats=("JPEG", "PNG", "WEBP")) as image:
             if image.width * image.height > MAXIMUM_PIXELS:
                 raise Image.DecompressionBombError
-            if minimum_size is not None and image.format == "JPEG":
+            if minimum_size is not None:  # drafts of other formats are the whole image
                 image.draft(image.mode, (minimum_size, minimum_size))
             image.load()
             orientation = _exif_orientation(image)
@@ -130,22 +137,20 @@ def _upright(photo: np.ndarray, orientation: int) -> np.ndarray:
 def _to_srgb(image: Image.Image) -> Image.Image:
     """Converts a loaded Pillow image of any mode to sRGB on a white ground."""
     profile = image.info.get("icc_profile")
+    alpha = None
     if image.mode.startswith("I"):
         image = _to_8_bits(image)
     elif (
         image.has_transparency_data
     ):  # also a palette's, or one colour declared transparent
-        image = image.convert("RGBA")
-    elif image.mode not in ("L", "RGB", "CMYK"):
-        image = image.convert("L" if image.mode == "1" else "RGB")
-
-    alpha = image.getchannel("A") if image.mode == "RGBA" else None
-    if alpha is not None:
-        image = image.convert("RGB")
+        alpha = image.convert("RGBA").getchannel("A")
+    if image.mode in ("1", "LA"):
+        image = image.convert("L")
+    elif image.mode not in ("L", "RGB", "CMYK"):  # RGBA and palettes
+        image = image.convert("RGBA").convert("RGB")
     image = _apply_profile(image, profile)
     if alpha is not None:
-        white = Image.new("RGB", image.size, "white")
-        image = Image.composite(image, white, alpha)
+        image = Image.composite(image, Image.new("RGB", image.size, "white"), alpha)
     return image
 
 
@@ -240,23 +245,15 @@ def write_photo(path: str | os.PathLike, photo: np.ndarray) -> None:
         written (no such folder, no permission, disk full).
     """
     path = Path(path)
+    options = _WRITE_OPTIONS.get(path.suffix.lower())
+    if options is None:
+        raise PhotoError(
+            f"{path} cannot be written: name a .jpg, .jpeg, .png or .webp file."
+        )
     encoded = io.BytesIO()
-    image = Image.fromarray(photo)
     try:
-        match path.suffix.lower():
-            case ".jpg" | ".jpeg":
-                image.save(encoded, "JPEG", quality=95, subsampling="4:4:4")
-            case ".png":
-                image.save(encoded, "PNG")
-            case ".webp":
-                image.save(encoded, "WEBP", quality=95)
-            case _:
-                raise PhotoError(
-                    f"{path} cannot be written: name a .jpg, .jpeg, .png or .webp file."
-                )
-    except (OSError, ValueError, SystemError) as error:
-        if isinstance(error, PhotoError):
-            raise
+        Image.fromarray(photo).save(encoded, **options)
+    except (OSError, ValueError) as error:
         raise PhotoError(f"{path} cannot be encoded: {error}.") from error
 
     # In the same folder, so that the last step is a rename within one file system.
