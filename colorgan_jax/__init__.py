@@ -1,3 +1,11 @@
-"""A JAX implementation of the colorization GAN of "Can We Color It? Yes We GAN!"."""
+"""A JAX implementation of the colorization GAN of "Can We Color It? Yes We GAN!".
+
+    from colorgan_jax import colorize, load_params
+    rgb = colorize(load_params("runs/pix2pix"), L)
+"""
+
+from colorgan_jax.inference import colorize, load_params
+from colorgan_jax.models import Discriminator, Generator
 
 __version__ = "0.1.0"
+__all__ = ["Discriminator", "Generator", "colorize", "load_params"]

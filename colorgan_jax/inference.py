@@ -1,0 +1,397 @@
+"""Colour for photos: the trained generator without BatchNorm, its file, and its use.
+
+Inference needs only `params`: after training, BatchNorm is folded into the
+convolutions before it, and the depth and width of the network are read off the
+shapes. The folded parameters of a generator for SxS pixels, S = 2 ** N, are
+
+    {"encoder_1": {"kernel": [4, 4, 1, F], "bias": [F]}, ..., "encoder_N": ...,
+     "decoder_1": {"kernel": [4, 4, I, O], "bias": [O]}, ..., "decoder_N": ...}
+
+in float32, where decoder_1 is the innermost block. Layouts and ranges of colours
+are those of `lab`.
+"""
+
+import json
+import math
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from colorgan_jax.lab import AB_SCALE, L_SCALE, lab_to_rgb, limit_chroma, rgb_to_lab
+from colorgan_jax.layers import conv_down, conv_up
+from colorgan_jax.models import BATCH_NORM_EPSILON, leaky_relu
+from colorgan_jax.photos import resize_photo
+
+Params = Mapping[str, Mapping[str, jax.Array]]
+
+PARAMS_FILE = "params.safetensors"
+_FORMAT = "colorgan_jax generator"
+_FORMAT_VERSION = "1"
+
+# `colorize_photo` does the colour maths of a large photo on this many pixels at a
+# time: it bounds the memory, and one compiled function serves photos of all sizes.
+_CHUNK_PIXELS = 2**18
+
+
+class ParamsError(ValueError):
+    """Parameters that are not a generator's, or a file that does not hold any."""
+
+
+def fold_batch_norm(variables: Mapping[str, Any]) -> Params:
+    """Folds BatchNorm's running statistics into the convolutions before it.
+
+    In inference mode BatchNorm is a factor and an offset for each channel:
+    norm(conv(x)) = conv'(x) with kernel' = kernel * scale / sqrt(variance + epsilon).
+
+    Args:
+      variables: {"params", "batch_stats"} of a `Generator`. May be traced by `jit`.
+
+    Returns:
+      The folded parameters, as laid out at the top of this module.
+    """
+    folded = {}
+    for name, block in variables["params"].items():
+        kernel = block["conv"]["kernel"]
+        if "norm" in block:
+            statistics = variables["batch_stats"][name]["norm"]
+            factor = block["norm"]["scale"] * jax.lax.rsqrt(
+                statistics["var"] + BATCH_NORM_EPSILON
+            )
+            kernel = kernel * factor
+            bias = block["norm"]["bias"] - statistics["mean"] * factor
+        else:
+            bias = block["conv"]["bias"]
+        folded[name] = {
+            "kernel": kernel.astype(jnp.float32),
+            "bias": bias.astype(jnp.float32),
+        }
+    return folded
+
+
+def image_size(params: Params) -> int:
+    """Height and width S of the image that the network sees, read off its depth.
+
+    Args:
+      params: folded parameters of a generator.
+
+    Raises:
+      ParamsError: if they are anything else; it names the first layer that is wrong.
+    """
+    if "batch_stats" in params or "params" in params:
+        raise ParamsError(
+            "These are the variables of a Generator; pass them through"
+            " fold_batch_norm first."
+        )
+    depth = sum(name.startswith("encoder_") for name in params)
+    if depth == 0:
+        raise ParamsError("These are not the parameters of a generator: no encoder_1.")
+    encoders = [f"encoder_{block}" for block in range(1, depth + 1)]
+    decoders = [f"decoder_{block}" for block in range(1, depth + 1)]
+    unknown = sorted(set(params) - {*encoders, *decoders})
+    if unknown:
+        raise ParamsError(f"A generator of depth {depth} has no layer {unknown[0]}.")
+
+    def check(name: str, inputs: int, outputs: int | None = None) -> int:
+        """Checks one layer and returns its number of output channels."""
+        layer = params.get(name, {})
+        for array in ("kernel", "bias"):
+            if array not in layer:
+                raise ParamsError(f"The parameters lack {name}.{array}.")
+        kernel, bias = jnp.shape(layer["kernel"]), jnp.shape(layer["bias"])
+        if outputs is None:
+            outputs = kernel[-1] if kernel else 0
+        if kernel != (4, 4, inputs, outputs):
+            raise ParamsError(
+                f"{name}.kernel has shape {kernel} instead of"
+                f" {(4, 4, inputs, outputs)}."
+            )
+        if bias != (outputs,):
+            raise ParamsError(f"{name}.bias has shape {bias}, not {(outputs,)}.")
+        return outputs
+
+    skips = [0]
+    channels = 1
+    for name in encoders:
+        channels = check(name, channels)
+        skips.append(channels)
+    skips[-1] = 0  # the innermost output is no skip, but decoder_1's only input
+    for name in decoders:
+        outputs = 2 if name == decoders[-1] else None
+        channels = check(name, channels + skips.pop(), outputs)
+    return 2**depth
+
+
+def predict_ab(params: Params, L: jax.Array) -> jax.Array:
+    """The generator's forward pass in inference mode, with folded parameters.
+
+    Args:
+      params: folded parameters of a generator for SxS pixels.
+      L: [B, S, S, 1], scaled to [-1, 1] as by `lab.to_network`.
+
+    Returns:
+      ab [B, S, S, 2], scaled to [-1, 1].
+
+    Raises:
+      ParamsError: if `params` are not a generator's.
+      ValueError: if L has another shape.
+    """
+    size = image_size(params)
+    if L.ndim != 4 or L.shape[1:] != (size, size, 1):
+        raise ValueError(
+            f"predict_ab takes L of shape [B, {size}, {size}, 1], not {L.shape}."
+        )
+    depth = len(params) // 2
+    skips = []
+    x = L
+    for block in range(1, depth + 1):
+        layer = params[f"encoder_{block}"]
+        x = conv_down(x if block == 1 else leaky_relu(x), layer["kernel"])
+        x = x + layer["bias"]
+        skips.append(x)
+
+    x = skips.pop()
+    for block in range(1, depth + 1):
+        if block > 1:
+            x = jnp.concatenate([x, skips.pop()], axis=-1)
+        layer = params[f"decoder_{block}"]
+        x = conv_up(jax.nn.relu(x), layer["kernel"]) + layer["bias"]
+    return jnp.tanh(x)
+
+
+def colorize(params: Params, L: jax.Array) -> jax.Array:
+    """Colorizes images that are given by their CIE lightness.
+
+    The network sees L resized to its own size; the colours that it predicts are
+    resized back and joined with the given L. Where sRGB cannot show such a colour at
+    that lightness, its chroma is lowered: the result has the given lightness.
+
+    Compiled once for each shape of L. `jit`, `vmap` and `grad` go through it.
+
+    Args:
+      params: parameters of a generator, from `load_params` or `fold_batch_norm`.
+      L: floats [..., H, W], CIE lightness in [0, 100]; any number of leading
+        dimensions, any height and width.
+
+    Returns:
+      sRGB, float32 [..., H, W, 3] in [0, 1].
+
+    Raises:
+      ParamsError: if `params` are not a generator's.
+      TypeError: if L is not floating point.
+      ValueError: if L has fewer than two dimensions or no pixels.
+    """
+    image_size(params)
+    L = jnp.asarray(L)
+    if not jnp.issubdtype(L.dtype, jnp.floating):
+        raise TypeError(f"colorize takes L as floats in [0, 100], not {L.dtype}.")
+    if L.ndim < 2 or 0 in L.shape[-2:]:
+        raise ValueError(
+            f"colorize takes L of shape [..., height, width], not {L.shape}."
+        )
+    return _colorize(params, L.astype(jnp.float32))
+
+
+@jax.jit
+def _colorize(params: Params, L: jax.Array) -> jax.Array:
+    size = image_size(params)
+    height, width = L.shape[-2:]
+    images = math.prod(L.shape[:-2])
+    seen = L.reshape(images, height, width, 1)
+    if (height, width) != (size, size):
+        seen = jax.image.resize(seen, (images, size, size, 1), "linear", antialias=True)
+    ab = predict_ab(params, seen / L_SCALE - 1)
+    if (height, width) != (size, size):
+        ab = jax.image.resize(ab, (images, height, width, 2), "cubic")
+    return _join(L, ab.reshape(*L.shape, 2))
+
+
+def _join(L: jax.Array, ab: jax.Array) -> jax.Array:
+    """sRGB of CIE L [...] and the network's ab [..., 2]."""
+    lab = jnp.concatenate([L[..., None], ab * AB_SCALE], axis=-1)
+    return lab_to_rgb(limit_chroma(lab))
+
+
+def colorize_photo(params: Params, rgb: np.ndarray) -> np.ndarray:
+    """Colorizes one photo at its full resolution; its own colours are ignored.
+
+    The same as `colorize` up to the method of resizing, for photos on the host:
+    nothing is compiled anew for another size, and memory stays bounded.
+
+    Args:
+      params: parameters of a generator, from `load_params` or `fold_batch_norm`.
+      rgb: uint8 [H, W, 3], sRGB in [0, 255].
+
+    Returns:
+      uint8 [H, W, 3], sRGB in [0, 255], with the lightness of `rgb`.
+
+    Raises:
+      ParamsError: if `params` are not a generator's.
+      ValueError: if `rgb` is not uint8 [H, W, 3].
+    """
+    size = image_size(params)
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[-1] != 3 or 0 in rgb.shape:
+        raise ValueError(
+            "colorize_photo takes uint8 of shape [height, width, 3], not"
+            f" {rgb.dtype} of shape {rgb.shape}."
+        )
+    height, width = rgb.shape[:2]
+    ab = np.asarray(_predict_photo_ab(params, resize_photo(rgb, size, size)))
+    ab = resize_photo(ab, height, width).reshape(-1, 2)
+    pixels = rgb.reshape(-1, 3)
+    result = np.empty_like(pixels)
+    for start in range(0, len(pixels), _CHUNK_PIXELS):
+        chunk = slice(start, start + _CHUNK_PIXELS)
+        count = len(pixels[chunk])
+        padding = ((0, _CHUNK_PIXELS - count), (0, 0))
+        colored = _recolor(np.pad(pixels[chunk], padding), np.pad(ab[chunk], padding))
+        result[chunk] = colored[:count]
+    return result.reshape(rgb.shape)
+
+
+def _lightness(rgb: jax.Array) -> jax.Array:
+    """CIE L [...] of uint8 sRGB [..., 3]."""
+    return rgb_to_lab(rgb.astype(jnp.float32) / 255)[..., 0]
+
+
+@jax.jit
+def _predict_photo_ab(params: Params, rgb: jax.Array) -> jax.Array:
+    """The network's ab [S, S, 2] for a photo uint8 [S, S, 3]."""
+    L = _lightness(rgb)[None, :, :, None]
+    return predict_ab(params, L / L_SCALE - 1)[0]
+
+
+@jax.jit
+def _recolor(rgb: jax.Array, ab: jax.Array) -> jax.Array:
+    """uint8 [N, 3] with the lightness of `rgb` and the network's ab [N, 2]."""
+    return jnp.round(_join(_lightness(rgb), ab) * 255).astype(jnp.uint8)
+
+
+def save_params(
+    path: str | os.PathLike, params: Params, config: Mapping[str, Any]
+) -> None:
+    """Writes the parameters of a generator to a safetensors file.
+
+    The file appears whole or not at all, and replaces an older one.
+
+    Args:
+      path: the file; its folder must exist.
+      params: folded parameters of a generator.
+      config: how they were trained; a plain dictionary that JSON can hold. It is kept
+        in the file's metadata (see `load_config`).
+
+    Raises:
+      ParamsError: if `params` are not a generator's or the file cannot be written.
+    """
+    image_size(params)
+    path = Path(path)
+    arrays = {
+        f"{name}.{array}": np.ascontiguousarray(value, np.float32)
+        for name, layer in params.items()
+        for array, value in layer.items()
+    }
+    metadata = {
+        "format": _FORMAT,
+        "version": _FORMAT_VERSION,
+        "config": json.dumps(config),
+    }
+    # In the same folder, so that the last step is a rename within one file system.
+    partial_file = path.with_name(f".{uuid.uuid4().hex}.partial")
+    try:
+        try:
+            safetensors.numpy.save_file(arrays, partial_file, metadata)
+            os.replace(partial_file, path)
+        finally:
+            partial_file.unlink(missing_ok=True)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ParamsError(f"{path} cannot be written: {error}.") from error
+
+
+def load_params(path: str | os.PathLike) -> Params:
+    """Reads the parameters of a trained generator.
+
+    Args:
+      path: a file written by `save_params`, or the work directory of a training run,
+        which holds one named params.safetensors.
+
+    Returns:
+      The folded parameters, float32, on the default device.
+
+    Raises:
+      ParamsError: if there is no such file, or it is damaged, of another format or
+        version, or does not hold a generator's parameters.
+    """
+    path = _params_file(path)
+    params: dict[str, dict[str, jax.Array]] = {}
+    with _open_params(path) as file:
+        # One array after the other, so that there is never a second copy of them all.
+        for key in file.offset_keys():
+            name, _, array = key.partition(".")
+            values = jnp.asarray(file.get_tensor(key), jnp.float32)
+            params.setdefault(name, {})[array] = values
+    try:
+        image_size(params)
+    except ParamsError as error:
+        raise ParamsError(f"{path} does not fit a generator: {error}") from error
+    return params
+
+
+def load_config(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads the configuration that `save_params` kept beside the parameters.
+
+    Args:
+      path: as for `load_params`.
+
+    Raises:
+      ParamsError: as for `load_params`.
+    """
+    with _open_params(_params_file(path)) as file:
+        return json.loads(file.metadata()["config"])
+
+
+def _params_file(path: str | os.PathLike) -> Path:
+    """The params file that a user means by a file or a work directory."""
+    path = Path(path).expanduser()
+    if path.is_dir():
+        if not (path / PARAMS_FILE).exists():
+            raise ParamsError(
+                f"The folder {path} holds no {PARAMS_FILE}; a training run writes it"
+                " into its work directory when it ends."
+            )
+        return path / PARAMS_FILE
+    if not path.exists():
+        raise ParamsError(
+            f"{path} does not exist; name a {PARAMS_FILE} or the work directory of a"
+            " training run."
+        )
+    return path
+
+
+@contextmanager
+def _open_params(path: Path) -> Iterator[safetensors.safe_open]:
+    """Opens a file of `save_params` and checks its format and version."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != _FORMAT:
+                raise ParamsError(
+                    f"{path} is a safetensors file, but not one of colorgan_jax."
+                )
+            if metadata.get("version") != _FORMAT_VERSION:
+                raise ParamsError(
+                    f"{path} is of format version {metadata.get('version')}, but this"
+                    f" colorgan_jax reads version {_FORMAT_VERSION}; update it."
+                )
+            yield file
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ParamsError(
+            f"{path} is damaged or no safetensors file: {error}."
+        ) from error
