@@ -178,7 +178,7 @@ def _apply_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
                 ImageCms.createProfile("sRGB"),
                 outputMode="RGB",
             )
-        except ImageCms.PyCMSError:
+        except (ImageCms.PyCMSError, OSError):
             pass  # damaged, or of another colour space than the pixels: as if there were none
         else:
             # Neutral greys may come out a level apart in the three channels.
