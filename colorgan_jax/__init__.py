@@ -1,5 +1,7 @@
 """A JAX implementation of the colorization GAN of "Can We Color It? Yes We GAN!".
 
+From a program:
+
     from colorgan_jax import colorize, load_params
     rgb = colorize(load_params("runs/pix2pix"), L)
 """

@@ -289,7 +289,8 @@ def save_params(
         in the file's metadata (see `load_config`).
 
     Raises:
-      ParamsError: if `params` are not a generator's or the file cannot be written.
+      ParamsError: if `params` are not a generator's.
+      OSError: if the file cannot be written.
     """
     image_size(params)
     path = Path(path)
@@ -312,7 +313,7 @@ def save_params(
         finally:
             partial_file.unlink(missing_ok=True)
     except (OSError, safetensors.SafetensorError) as error:
-        raise ParamsError(f"{path} cannot be written: {error}.") from error
+        raise OSError(f"{path} cannot be written: {error}") from error
 
 
 def load_params(path: str | os.PathLike) -> Params:

@@ -1,0 +1,28 @@
+"""Compiled functions kept on disk, so that a second start of a program is quick."""
+
+import os
+import warnings
+from pathlib import Path
+
+import jax
+
+
+def enable_compilation_cache() -> None:
+    """Keeps what XLA compiles from now on, and finds it again in later processes.
+
+    The folder is the environment's JAX_COMPILATION_CACHE_DIR, else colorgan_jax in
+    XDG_CACHE_HOME, else ~/.cache/colorgan_jax. It can be deleted at any time. Where
+    it cannot be made, nothing is kept.
+    """
+    if not jax.config.jax_compilation_cache_dir:  # JAX reads the environment's itself
+        caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = Path(caches) / "colorgan_jax"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            return
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+    # A damaged entry or a full disk costs the time to compile, and is no news to users.
+    warnings.filterwarnings(
+        "ignore", "Error (reading|writing) persistent compilation cache entry"
+    )
