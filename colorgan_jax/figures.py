@@ -1,0 +1,93 @@
+"""Figures: the report's comparison grid and its loss curves."""
+
+import os
+from collections.abc import Sequence
+
+import matplotlib
+
+matplotlib.use("Agg")  # Files only: no window system is needed.
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+# Okabe and Ito's palette: distinct also to the colour-blind.
+_BLUE, _VERMILION, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
+
+
+def save_comparison_grid(
+    path: str | os.PathLike, columns: dict[str, Sequence[np.ndarray]]
+) -> None:
+    """Draws photos side by side, one row a photo (the report's figure 3).
+
+    Args:
+      path: of the PNG to write.
+      columns: title of each column -> its photos, float sRGB [H, W, 3] in [0, 1]; all
+        columns show the same photos in the same order.
+    """
+    rows = len(next(iter(columns.values())))
+    figure, axes = plt.subplots(
+        rows,
+        len(columns),
+        figsize=(2.6 * len(columns), 2.6 * rows + 0.3),
+        squeeze=False,
+        layout="compressed",
+    )
+    for column, (title, photos) in zip(axes.T, columns.items(), strict=True):
+        column[0].set_title(title)
+        for axis, photo in zip(column, photos, strict=True):
+            axis.imshow(np.clip(photo, 0, 1), interpolation="nearest")
+            axis.set_axis_off()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def save_loss_curves(path: str | os.PathLike, rows: Sequence[dict[str, float]]) -> None:
+    """Draws losses and validation PSNR over epochs (the report's figure 4).
+
+    Args:
+      path: of the PNG to write.
+      rows: of metrics.csv: each has "epoch" (a float), and either the losses
+        "discriminator_loss", "generator_loss", "l1_loss" averaged since the row
+        before, or "validation_psnr" and "validation_psnr_grey".
+    """
+    figure, (discriminator, generator, psnr) = plt.subplots(
+        1, 3, figsize=(13, 3.8), layout="constrained"
+    )
+    losses = [row for row in rows if "generator_loss" in row]
+    for axis, title, color in (
+        (discriminator, "discriminator_loss", _BLUE),
+        (generator, "generator_loss", _VERMILION),
+    ):
+        _plot_loss(axis, losses, title, color)
+        axis.set(title=title.replace("_", " ").capitalize(), xlabel="epoch")
+    discriminator.axhline(
+        np.log(2), color=_GREY, linestyle=":", label="undecided, ln 2"
+    )
+    discriminator.legend()
+    generator.legend()
+
+    validations = [row for row in rows if "validation_psnr" in row]
+    epochs = [row["epoch"] for row in validations]
+    for name, label, style in (
+        ("validation_psnr", "generated", {"color": _GREEN, "marker": "o"}),
+        ("validation_psnr_grey", "grey (ab = 0)", {"color": _GREY, "linestyle": "--"}),
+    ):
+        psnr.plot(epochs, [row[name] for row in validations], label=label, **style)
+    psnr.set(title="Validation PSNR, dB (peak 1.0)", xlabel="epoch")
+    psnr.legend()
+    for axis in (discriminator, generator, psnr):
+        axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _plot_loss(axis, rows, name: str, color: str) -> None:
+    """Every row as a thin line, the mean of each epoch as a thick one."""
+    epochs = np.array([row["epoch"] for row in rows])
+    values = np.array([row[name] for row in rows])
+    axis.plot(epochs, values, color=color, alpha=0.35, linewidth=0.8, label="logged")
+    whole = np.ceil(epochs).astype(int)
+    ends = np.unique(whole)
+    if len(ends) > 1:
+        means = [values[whole == end].mean() for end in ends]
+        axis.plot(ends - 0.5, means, color=color, linewidth=2, label="mean of an epoch")

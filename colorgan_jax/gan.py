@@ -1,0 +1,216 @@
+"""The conditional GAN: losses, the state of both networks, and one training step.
+
+Pure functions over a batch `{"L": [B, S, S, 1], "ab": [B, S, S, 2]}`, float32 in [-1, 1]. Run
+`train_step` under `jax.jit` with the state donated; with the batch sharded over devices, every
+mean below, those of BatchNorm included, is one over the global batch.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from flax.training.train_state import TrainState
+
+from colorgan_jax.models import Discriminator, Generator
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+class NetworkState(TrainState):
+    """A network's parameters, optimizer state and BatchNorm running statistics."""
+
+    batch_stats: Any
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What `Module.apply` takes."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+class GANState(struct.PyTreeNode):
+    """Everything that a training step reads and writes.
+
+    Attributes:
+      generator: the generator being trained.
+      discriminator: the discriminator being trained.
+      ema: exponential moving average of the generator's variables: what is validated and released.
+      key: random key of the run; step k draws its dropout from `fold_in(key, k)`.
+      l1_weight: weight of the L1 loss in the generator's loss (lambda in pix2pix).
+      adversarial_weight: weight of the adversarial loss in the generator's loss.
+      ema_decay: decay of `ema` per step.
+    """
+
+    generator: NetworkState
+    discriminator: NetworkState
+    ema: dict[str, Any]
+    key: jax.Array
+    l1_weight: float = struct.field(pytree_node=False)
+    adversarial_weight: float = struct.field(pytree_node=False)
+    ema_decay: float = struct.field(pytree_node=False)
+
+    @property
+    def step(self) -> jax.Array:
+        """Number of training steps taken."""
+        return self.generator.step
+
+
+def create_state(
+    key: jax.Array,
+    generator: Generator,
+    discriminator: Discriminator,
+    *,
+    learning_rate: float = 2e-4,
+    beta1: float = 0.5,
+    beta2: float = 0.999,
+    l1_weight: float = 100.0,
+    adversarial_weight: float = 1.0,
+    ema_decay: float = 0.999,
+) -> GANState:
+    """Initializes both networks and their Adam optimizers.
+
+    Args:
+      key: random key; the same key gives the same state.
+      generator: its `image_size` is also what the discriminator is initialized for.
+      discriminator: the PatchGAN.
+      learning_rate: of both Adam optimizers (report, section 2.3), with `beta1` and `beta2`.
+      l1_weight: see `GANState`, as for `adversarial_weight` and `ema_decay`.
+    """
+    generator_key, discriminator_key, run_key = jax.random.split(key, 3)
+    size = generator.image_size
+    L = jnp.zeros((1, size, size, 1))
+    ab = jnp.zeros((1, size, size, 2))
+    generator_variables = generator.init(generator_key, L, train=False)
+    discriminator_variables = discriminator.init(discriminator_key, L, ab, train=False)
+
+    def network_state(network, variables):
+        return NetworkState.create(
+            apply_fn=network.apply,
+            params=variables["params"],
+            tx=optax.adam(learning_rate, b1=beta1, b2=beta2),
+            batch_stats=variables["batch_stats"],
+        )
+
+    return GANState(
+        generator=network_state(generator, generator_variables),
+        discriminator=network_state(discriminator, discriminator_variables),
+        # A copy: a donated state may not hold the same buffer twice.
+        ema=jax.tree.map(jnp.copy, generator_variables),
+        key=run_key,
+        l1_weight=l1_weight,
+        adversarial_weight=adversarial_weight,
+        ema_decay=ema_decay,
+    )
+
+
+def adversarial_loss(logits: jax.Array, *, real: bool) -> jax.Array:
+    """Mean binary cross-entropy of patch logits against "all real" or "all generated"."""
+    return jnp.mean(
+        optax.sigmoid_binary_cross_entropy(logits, jnp.full_like(logits, real))
+    )
+
+
+def discriminator_loss(
+    generated_logits: jax.Array, real_logits: jax.Array
+) -> jax.Array:
+    """The discriminator's loss: BCE on generated and on real (report, section 2.3), averaged.
+
+    The average, a factor of a half, is pix2pix's: it slows the discriminator down.
+    """
+    generated = adversarial_loss(generated_logits, real=False)
+    real = adversarial_loss(real_logits, real=True)
+    return (generated + real) / 2
+
+
+def train_step(state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
+    """One step of Adam on the discriminator, then one on the generator (report, section 2.3).
+
+    The generator runs forward once: its output trains the discriminator as a constant, and is
+    then judged by the updated discriminator; the gradient of that judgement goes back through the
+    same forward pass.
+
+    Args:
+      state: the state before; donate it.
+      batch: see the top of this module.
+
+    Returns:
+      The state after, and the step's scalars: "discriminator_loss", "generator_loss" and its two
+      unweighted parts "adversarial_loss" and "l1_loss", and the global norms of both gradients.
+    """
+    generator, discriminator = state.generator, state.discriminator
+    L, ab = batch["L"], batch["ab"]
+    dropout_key = jax.random.fold_in(state.key, state.step)
+
+    def generate(params):
+        variables = {"params": params, "batch_stats": generator.batch_stats}
+        return generator.apply_fn(
+            variables,
+            L,
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": dropout_key},
+        )
+
+    generated_ab, backpropagate, generator_updates = jax.vjp(
+        generate, generator.params, has_aux=True
+    )
+
+    def judge(params, batch_stats, judged_ab):
+        logits, updates = discriminator.apply_fn(
+            {"params": params, "batch_stats": batch_stats},
+            L,
+            judged_ab,
+            train=True,
+            mutable=["batch_stats"],
+        )
+        return logits, updates["batch_stats"]
+
+    def loss_of_discriminator(params):
+        generated_logits, batch_stats = judge(
+            params, discriminator.batch_stats, generated_ab
+        )
+        real_logits, batch_stats = judge(params, batch_stats, ab)
+        return discriminator_loss(generated_logits, real_logits), batch_stats
+
+    (d_loss, d_batch_stats), d_gradient = jax.value_and_grad(
+        loss_of_discriminator, has_aux=True
+    )(discriminator.params)
+    discriminator = discriminator.apply_gradients(
+        grads=d_gradient, batch_stats=d_batch_stats
+    )
+
+    def loss_of_generated(judged_ab):
+        logits, _ = judge(discriminator.params, discriminator.batch_stats, judged_ab)
+        adversarial = adversarial_loss(logits, real=True)
+        l1 = jnp.mean(jnp.abs(judged_ab - ab))
+        loss = state.adversarial_weight * adversarial + state.l1_weight * l1
+        return loss, (adversarial, l1)
+
+    (g_loss, (adversarial, l1)), ab_gradient = jax.value_and_grad(
+        loss_of_generated, has_aux=True
+    )(generated_ab)
+    (g_gradient,) = backpropagate(ab_gradient)
+    generator = generator.apply_gradients(
+        grads=g_gradient, batch_stats=generator_updates["batch_stats"]
+    )
+
+    # While the average is younger than its horizon it follows faster, so that it soon forgets the
+    # random initial parameters.
+    decay = jnp.minimum(state.ema_decay, (1.0 + state.step) / (10.0 + state.step))
+    ema = jax.tree.map(
+        lambda a, b: decay * a + (1 - decay) * b, state.ema, generator.variables
+    )
+
+    metrics = {
+        "discriminator_loss": d_loss,
+        "generator_loss": g_loss,
+        "adversarial_loss": adversarial,
+        "l1_loss": l1,
+        "discriminator_gradient_norm": optax.tree.norm(d_gradient),
+        "generator_gradient_norm": optax.tree.norm(g_gradient),
+    }
+    return state.replace(
+        generator=generator, discriminator=discriminator, ema=ema
+    ), metrics

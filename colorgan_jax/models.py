@@ -1,0 +1,169 @@
+"""The two networks of the report: a U-Net generator and a PatchGAN discriminator.
+
+Images are `[batch, height, width, channels]`, scaled as in `lab.to_network`: L in [-1, 1] with one
+channel, ab in [-1, 1] with two. Filter counts, strides and the choices that the report leaves open
+follow pix2pix (Isola et al. 2017, "Image-to-Image Translation with Conditional Adversarial
+Networks", appendix 6.1).
+
+A convolution that BatchNorm follows has no bias of its own: BatchNorm would subtract it again.
+"""
+
+import math
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from colorgan_jax.layers import DownConv, StrideOneConv, UpConv
+
+BATCH_NORM_EPSILON = 1e-5
+LEAKY_SLOPE = 0.2
+DROPOUT_BLOCKS = 3
+
+
+def _scale_init(key, shape, dtype=jnp.float32):
+    return 1.0 + 0.02 * jax.random.normal(key, shape, dtype)
+
+
+# BatchNorm over the global batch: under `jit` a mean over a sharded axis spans all devices.
+_BatchNorm = partial(
+    nn.BatchNorm, momentum=0.9, epsilon=BATCH_NORM_EPSILON, scale_init=_scale_init
+)
+
+
+def leaky_relu(x: jax.Array) -> jax.Array:
+    """LeakyReLU with the report's slope of 0.2."""
+    return nn.leaky_relu(x, LEAKY_SLOPE)
+
+
+def unet_depth(image_size: int) -> int:
+    """Number of encoder (and of decoder) blocks that take `image_size` down to one pixel.
+
+    Args:
+      image_size: height and width that the network sees; a power of two, 8 or more.
+
+    Raises:
+      ValueError: if it is not.
+    """
+    depth = int(math.log2(image_size)) if image_size > 0 else 0
+    if image_size < 8 or 2**depth != image_size:
+        raise ValueError(
+            f"image_size must be a power of two, 8 or more: the U-Net halves it down to one pixel;"
+            f" got {image_size}."
+        )
+    return depth
+
+
+def block_widths(filters: int, depth: int) -> list[int]:
+    """Output channels of the encoder blocks: doubling from `filters` up to eight times that."""
+    return [filters * min(2**block, 8) for block in range(depth)]
+
+
+class EncoderBlock(nn.Module):
+    """Halves the image: convolution 4x4 stride 2, then BatchNorm (report, section 2.1)."""
+
+    features: int
+    norm: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        x = DownConv(self.features, use_bias=not self.norm, name="conv")(x)
+        if self.norm:
+            x = _BatchNorm(use_running_average=not train, name="norm")(x)
+        return x
+
+
+class DecoderBlock(nn.Module):
+    """Doubles the image: ReLU, transposed convolution 4x4 stride 2, BatchNorm, dropout."""
+
+    features: int
+    norm: bool = True
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        x = UpConv(self.features, use_bias=not self.norm, name="conv")(nn.relu(x))
+        if self.norm:
+            x = _BatchNorm(use_running_average=not train, name="norm")(x)
+        return nn.Dropout(self.dropout, deterministic=not train)(x)
+
+
+class Generator(nn.Module):
+    """U-Net from lightness to colour (report, section 2.1 and figure 2).
+
+    `depth = log2(image_size)` encoder blocks take the image down to one pixel; as many decoder
+    blocks take it back up, each but the first fed with the output of the encoder block of its own
+    resolution beside that of the decoder block before it.
+
+    Attributes:
+      filters: output channels of the first encoder block; the report's size is 64.
+      image_size: height and width of the input, a power of two.
+      dropout: rate in the three innermost decoder blocks while training; it is the "random noise"
+        of the report, as in pix2pix.
+    """
+
+    filters: int = 64
+    image_size: int = 256
+    dropout: float = 0.5
+
+    @nn.compact
+    def __call__(self, L: jax.Array, *, train: bool) -> jax.Array:
+        """Predicts ab `[B, S, S, 2]` in [-1, 1] from L `[B, S, S, 1]` in [-1, 1].
+
+        With `train=True` it uses and updates batch statistics (collection "batch_stats") and draws
+        dropout from the random stream "dropout".
+        """
+        depth = unet_depth(self.image_size)
+        widths = block_widths(self.filters, depth)
+        skips = []
+        x = L
+        for block, width in enumerate(widths, start=1):
+            if block > 1:
+                x = leaky_relu(x)
+            x = EncoderBlock(width, norm=block > 1, name=f"encoder_{block}")(
+                x, train=train
+            )
+            skips.append(x)
+
+        x = skips.pop()
+        for block, width in enumerate([*widths[-2::-1], 2], start=1):
+            if block > 1:
+                x = jnp.concatenate([x, skips.pop()], axis=-1)
+            x = DecoderBlock(
+                width,
+                norm=block < depth,
+                dropout=self.dropout
+                if block <= min(DROPOUT_BLOCKS, depth - 1)
+                else 0.0,
+                name=f"decoder_{block}",
+            )(x, train=train)
+        return jnp.tanh(x)
+
+
+class Discriminator(nn.Module):
+    """PatchGAN: one real-or-generated logit for each 70x70 patch (report, section 2.2).
+
+    Four blocks of convolution 4x4, BatchNorm (not in the first) and LeakyReLU, strides 2, 2, 2, 1,
+    then one convolution 4x4 of stride 1 down to one channel. Every convolution pads by 1.
+
+    Attributes:
+      filters: output channels of the first block, doubled by each further one.
+    """
+
+    filters: int = 64
+
+    @nn.compact
+    def __call__(self, L: jax.Array, ab: jax.Array, *, train: bool) -> jax.Array:
+        """Judges ab `[B, H, W, 2]` given L `[B, H, W, 1]`; returns logits `[B, H/8-2, W/8-2, 1]`."""
+        x = jnp.concatenate([L, ab], axis=-1)
+        for block, Conv in enumerate(
+            [DownConv, DownConv, DownConv, StrideOneConv], start=1
+        ):
+            norm = block > 1
+            features = self.filters * 2 ** (block - 1)
+            x = Conv(features, use_bias=not norm, name=f"conv_{block}")(x)
+            if norm:
+                x = _BatchNorm(use_running_average=not train, name=f"norm_{block}")(x)
+            x = leaky_relu(x)
+        return StrideOneConv(1, name="conv_5")(x)
