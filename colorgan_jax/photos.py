@@ -28,14 +28,19 @@ PHOTO_EXTENSIONS = tuple(_WRITE_OPTIONS)
 # A 24-megapixel photo takes an eighth of it.
 MAXIMUM_PIXELS = 178_956_970
 
-# Pillow reports oddities of metadata (a damaged EXIF block, an invalid animation chunk) as
-# warnings. The pixels are none the worse for them, and damaged pixels are an error anyway.
+# Profiles of sRGB itself, which most cameras embed: converting them would change
+# nothing and take longer than decoding.
+_SRGB_DESCRIPTIONS = ("sRGB IEC61966-2.1", "sRGB built-in")
+
+# Pillow reports oddities of metadata (a damaged EXIF block, an invalid animation
+# chunk) as warnings. The pixels are none the worse for them, and damaged pixels are an
+# error anyway.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class PhotoError(ValueError):
-    """A photo file or folder that cannot be used; the message is one sentence for users."""
+    """A photo file or folder that cannot be used: the message is for users."""
 
 
 def read_photo(
@@ -46,22 +51,23 @@ def read_photo(
 ) -> np.ndarray:
     """Reads a JPEG, PNG or WebP photo as upright sRGB.
 
-    The EXIF orientation and an embedded colour profile are applied, transparency is composited
-    on white, 16 bits become 8, and of an animation the first frame is taken. Threads may call
-    this side by side; decoding releases Python's global lock.
+    The EXIF orientation and an embedded colour profile are applied, transparency is
+    composited on white, 16 bits become 8, and of an animation the first frame is taken.
+    Threads may call this side by side; decoding releases Python's global lock.
 
     Args:
       file: the path of the photo, or its encoded bytes.
       name: what error messages call the photo; by default its path.
-      minimum_size: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, which is faster, as
-        long as both sides keep at least this many pixels. For photos that are shrunk anyway.
+      minimum_size: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, which is
+        faster, as long as both sides keep at least this many pixels. For photos that
+        are shrunk anyway.
 
     Returns:
       uint8 [H, W, 3], sRGB in [0, 255].
 
     Raises:
-      PhotoError: the file cannot be opened, is empty, damaged, cut short, of another format,
-        or has more than `MAXIMUM_PIXELS` pixels.
+      PhotoError: the file cannot be opened, is empty, damaged, cut short, of another
+        format, or has more than `MAXIMUM_PIXELS` pixels.
     """
     if isinstance(file, (bytes, bytearray, memoryview)):
         return _decode(io.BytesIO(file), name or "the photo", minimum_size)
@@ -86,8 +92,8 @@ def _decode(
         raise PhotoError(
             f"{name} is not a JPEG, PNG or WebP photo; convert it to one of these."
         )
-    # A damaged file makes Pillow raise almost anything (OSError, SyntaxError, ValueError,
-    # struct.error, zlib.error, ...), hence the broad clause around the decoding proper.
+    # A damaged file makes Pillow raise almost anything (OSError, SyntaxError,
+    # ValueError, struct.error, zlib.error, ...), hence the broad clause.
     try:
         with Image.open(stream, formats=("JPEG", "PNG", "WEBP")) as image:
             if image.width * image.height > MAXIMUM_PIXELS:
@@ -111,7 +117,7 @@ def _decode(
 
 
 def _exif_orientation(image: Image.Image) -> int:
-    """The EXIF orientation of a loaded image, 1 (upright) where there is no legible one."""
+    """The EXIF orientation of a loaded image, 1 (upright) where none is legible."""
     try:
         return image.getexif().get(ExifTags.Base.Orientation, 1)
     except (struct.error, LookupError, OSError, SyntaxError, TypeError, ValueError):
@@ -119,13 +125,8 @@ def _exif_orientation(image: Image.Image) -> int:
 
 
 def _upright(photo: np.ndarray, orientation: int) -> np.ndarray:
-    """Undoes an EXIF orientation, 1 to 8 (CIPA DC-008, tag 274); others count as upright."""
-    if orientation in (
-        5,
-        6,
-        7,
-        8,
-    ):  # stored on its side: rows are the columns of the scene
+    """Undoes an EXIF orientation from 1 to 8 (CIPA DC-008, tag 274); others are 1."""
+    if orientation in (5, 6, 7, 8):  # on its side: rows are the columns of the scene
         photo = photo.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):
         photo = photo[::-1]
@@ -140,14 +141,12 @@ def _to_srgb(image: Image.Image) -> Image.Image:
     alpha = None
     if image.mode.startswith("I"):
         image = _to_8_bits(image)
-    elif (
-        image.has_transparency_data
-    ):  # also a palette's, or one colour declared transparent
+    elif image.has_transparency_data:  # also a palette's, or one transparent colour
         alpha = image.convert("RGBA").getchannel("A")
     if image.mode in ("1", "LA"):
         image = image.convert("L")
     elif image.mode not in ("L", "RGB", "CMYK"):  # RGBA and palettes
-        image = image.convert("RGBA").convert("RGB")
+        image = image.convert("RGB")
     image = _apply_profile(image, profile)
     if alpha is not None:
         image = Image.composite(image, Image.new("RGB", image.size, "white"), alpha)
@@ -155,46 +154,39 @@ def _to_srgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
-    """Scales a 16-bit grey image [0, 65535] to 8 bits; Pillow's own conversion would clip it.
+    """Scales a 16-bit grey image to 8 bits, where Pillow's own conversion would clip.
 
     (Pillow reads 16-bit colour as 8 bits of its own accord.)
     """
     values = np.asarray(image).astype(np.uint32)
     grey = ((values * 255 + 32767) // 65535).astype(np.uint8)
-    if (
-        "transparency" in image.info
-    ):  # one grey value declared transparent, shown on white
+    if "transparency" in image.info:  # one grey value that white shows through
         grey[values == image.info["transparency"]] = 255
     return Image.fromarray(grey)
 
 
 def _apply_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Converts a grey, RGB or CMYK image to sRGB, by its ICC profile if it has a usable one."""
-    if profile:
-        try:
-            converted = ImageCms.profileToProfile(
-                image,
-                ImageCms.ImageCmsProfile(io.BytesIO(profile)),
-                ImageCms.createProfile("sRGB"),
-                outputMode="RGB",
-            )
-        except (ImageCms.PyCMSError, OSError):
-            pass  # damaged, or of another colour space than the pixels: as if there were none
-        else:
-            # Neutral greys may come out a level apart in the three channels.
-            return (
-                converted.getchannel("G").convert("RGB")
-                if image.mode == "L"
-                else converted
-            )
-    return image.convert("RGB")
+    """Converts a grey, RGB or CMYK image to sRGB, by its ICC profile if it can be."""
+    if not profile:
+        return image.convert("RGB")
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if ImageCms.getProfileDescription(source).startswith(_SRGB_DESCRIPTIONS):
+            return image.convert("RGB")
+        return ImageCms.profileToProfile(
+            image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+    except (ImageCms.PyCMSError, OSError):
+        # Damaged, or of another colour space than the pixels: as if there were none.
+        return image.convert("RGB")
 
 
 def resize_photo(photo: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resizes a photo or any other array of pixels, whatever its aspect ratio.
 
-    An axis that shrinks is averaged over the area of each new pixel (no aliasing), one that
-    grows is interpolated bicubically. The result stays within the range of the given values.
+    An axis that shrinks is averaged over the area of each new pixel (no aliasing), one
+    that grows is interpolated bicubically. The result stays within the range of the
+    given values.
 
     Args:
       photo: uint8 or float32, [H, W, C] with any C, or [H, W].
@@ -204,45 +196,39 @@ def resize_photo(photo: np.ndarray, height: int, width: int) -> np.ndarray:
     Returns:
       The same dtype and rank, [height, width, C] or [height, width].
     """
-    if (
-        photo.ndim == 3 and photo.shape[2] > 4
-    ):  # OpenCV averages areas of up to 4 channels
+    if photo.ndim == 3 and photo.shape[2] > 4:  # more than OpenCV can average
         parts = [photo[..., first : first + 4] for first in range(0, photo.shape[2], 4)]
-        return np.concatenate(
-            [resize_photo(part, height, width) for part in parts], axis=2
-        )
+        resized = [resize_photo(part, height, width) for part in parts]
+        return np.concatenate(resized, axis=2)
 
     # Shrinking comes first and each axis has its own method: given both at once, OpenCV's
     # INTER_AREA silently falls back to bilinear and aliases.
+    resized = np.ascontiguousarray(photo)
     shrunk = (min(width, photo.shape[1]), min(height, photo.shape[0]))
-    resized = cv2.resize(
-        np.ascontiguousarray(photo), shrunk, interpolation=cv2.INTER_AREA
-    )
+    resized = cv2.resize(resized, shrunk, interpolation=cv2.INTER_AREA)
     if shrunk != (width, height):
         lowest = resized.min(axis=(0, 1))
         highest = resized.max(axis=(0, 1))
         resized = cv2.resize(resized, (width, height), interpolation=cv2.INTER_CUBIC)
-        resized = np.clip(
-            resized, lowest, highest
-        )  # cubic interpolation overshoots at edges
-    return resized.reshape(
-        height, width, *photo.shape[2:]
-    )  # OpenCV drops a single channel
+        # Cubic interpolation overshoots at edges.
+        resized = np.clip(resized, lowest, highest)
+    # OpenCV drops a single channel.
+    return resized.reshape(height, width, *photo.shape[2:])
 
 
 def write_photo(path: str | os.PathLike, photo: np.ndarray) -> None:
     """Writes a photo in the format that the extension names, replacing an older file.
 
-    JPEG and WebP have quality 95, and JPEG keeps its colours at full resolution. The file
-    appears whole or not at all.
+    JPEG and WebP have quality 95, and JPEG keeps its colours at full resolution. The
+    file appears whole or not at all.
 
     Args:
       path: a .jpg, .jpeg, .png or .webp file, in a folder that exists.
       photo: uint8 [H, W, 3], sRGB in [0, 255].
 
     Raises:
-      PhotoError: another extension, a photo too large for the format, or a path that cannot be
-        written (no such folder, no permission, disk full).
+      PhotoError: another extension, a photo too large for the format, or a path that
+        cannot be written (no such folder, no permission, disk full).
     """
     path = Path(path)
     options = _WRITE_OPTIONS.get(path.suffix.lower())
@@ -271,18 +257,19 @@ def write_photo(path: str | os.PathLike, photo: np.ndarray) -> None:
 def find_photos(folder: str | os.PathLike) -> list[Path]:
     """Finds every JPEG, PNG and WebP file below a folder, by extension in any case.
 
-    Hidden files and folders (a name that begins with a dot, such as macOS's `._photo.jpg`) are
-    left out, and links to folders are not followed.
+    Hidden files and folders (a name that begins with a dot, such as macOS's
+    `._photo.jpg`) are left out, and links to folders are not followed.
 
     Args:
       folder: where to look, at any depth; `~` stands for the home folder.
 
     Returns:
-      The paths, each beginning with `folder`, sorted by their part below it: the same order on
-      every machine. Empty where there is none.
+      The paths, each beginning with `folder`, sorted by their part below it: the same
+      order on every machine. Empty where there is none.
 
     Raises:
-      PhotoError: the folder does not exist, is a file, or holds a folder that may not be read.
+      PhotoError: the folder does not exist, is a file, or holds a folder that may not
+        be read.
     """
     folder = Path(folder).expanduser()
     if not folder.exists():

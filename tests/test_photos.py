@@ -1,4 +1,4 @@
-"""Photo files of every kind that people have, checked against colours known beforehand."""
+"""Photo files of every kind that people have, against colours known beforehand."""
 
 import io
 import os
@@ -23,7 +23,8 @@ from colorgan_jax.photos import (
     write_photo,
 )
 
-# Six flat squares: whatever turns, flips or swaps channels shows, and lossy formats keep them.
+# Six flat squares: whatever turns, flips or swaps channels shows, and lossy formats
+# keep them.
 COLOURS = np.array(
     [
         [[200, 40, 30], [30, 180, 60]],
@@ -249,26 +250,27 @@ def test_meaningless_orientation_counts_as_upright(orientation):
     np.testing.assert_array_equal(read_photo(encode(PHOTO, "PNG", exif=exif)), PHOTO)
 
 
-def test_damaged_exif_costs_no_photo_and_no_words(tmp_path):
+def test_oddities_cost_no_photo_and_no_words(tmp_path):
     exif = Image.Exif()
-    exif[274] = 1
     exif[271] = "a camera of some make"
-    encoded = encode(PHOTO, "JPEG", exif=exif)
-    tags = encoded.index(b"Exif\0\0") + 16
-    (tmp_path / "damaged.jpg").write_bytes(
-        encoded[:tags] + b"\xfe" * 30 + encoded[tags + 30 :]
-    )
-    code = "from colorgan_jax.photos import read_photo; print(read_photo('damaged.jpg').shape)"
-    environment = {**os.environ, "PYTHONPATH": str(Path(photos.__file__).parents[1])}
+    cut_exif = exif.tobytes()[:-5]
+    (tmp_path / "exif.jpg").write_bytes(encode(PHOTO, "JPEG", exif=cut_exif))
+    # Beyond the size at which Pillow warns of a decompression bomb.
+    large = Image.new("L", (9_600, 9_600), 128)
+    (tmp_path / "large.jpg").write_bytes(encode(large, "JPEG"))
+    code = """
+from colorgan_jax.photos import read_photo
+print(read_photo("exif.jpg").shape, read_photo("large.jpg", minimum_size=9).shape)
+"""
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
-        env=environment,
+        env={**os.environ, "PYTHONPATH": str(Path(photos.__file__).parents[1])},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert done.stdout == "(96, 64, 3)\n"
+    assert done.stdout == "(96, 64, 3) (1200, 1200, 3)\n"
     assert done.stderr == ""
 
 
@@ -436,7 +438,9 @@ def test_missing_file_and_folder_are_refused(tmp_path):
 @pytest.mark.parametrize(
     "side", [14_000, 60_000]
 )  # beyond our limit, and beyond twice Pillow's
-def test_decompression_bomb_is_refused(side):
+@pytest.mark.parametrize("pillow_limit", [None, 89_478_485])
+def test_decompression_bomb_is_refused(monkeypatch, side, pillow_limit):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", pillow_limit)
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
     encoded = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header)
     encoded += png_chunk(b"IDAT", zlib.compress(bytes(1000))) + png_chunk(b"IEND", b"")
@@ -556,7 +560,9 @@ def test_jpeg_keeps_colours_at_full_resolution(tmp_path):
 def test_writing_replaces_an_older_file(tmp_path):
     path = tmp_path / "photo.png"
     path.write_bytes(b"old")
-    write_photo(path, PHOTO)
+    with open(path, "rb") as reader:
+        write_photo(path, PHOTO)
+        assert reader.read() == b"old"  # whoever reads the older file is not disturbed
     np.testing.assert_array_equal(read_photo(path), PHOTO)
 
 
