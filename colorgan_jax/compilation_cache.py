@@ -15,11 +15,11 @@ def enable_compilation_cache() -> None:
     it cannot be made, nothing is kept.
     """
     if not jax.config.jax_compilation_cache_dir:  # JAX reads the environment's itself
-        caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        folder = Path(caches) / "colorgan_jax"
         try:
+            caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+            folder = Path(caches) / "colorgan_jax"
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError:
+        except (OSError, RuntimeError):  # RuntimeError: there is no home folder
             return
         jax.config.update("jax_compilation_cache_dir", str(folder))
     # A damaged entry or a full disk costs the time to compile, and is no news to users.

@@ -253,7 +253,7 @@ def colorize_photo(params: Params, rgb: np.ndarray) -> np.ndarray:
         count = len(pixels[chunk])
         padding = ((0, _CHUNK_PIXELS - count), (0, 0))
         colored = _recolor(np.pad(pixels[chunk], padding), np.pad(ab[chunk], padding))
-        result[chunk] = colored[:count]
+        result[chunk] = np.asarray(colored)[:count]
     return result.reshape(rgb.shape)
 
 
@@ -308,12 +308,13 @@ def save_params(
     partial_file = path.with_name(f".{uuid.uuid4().hex}.partial")
     try:
         try:
-            safetensors.numpy.save_file(arrays, partial_file, metadata)
+            # Not `save_file`, which lets nobody but its owner read the file.
+            partial_file.write_bytes(safetensors.numpy.save(arrays, metadata))
             os.replace(partial_file, path)
         finally:
             partial_file.unlink(missing_ok=True)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise OSError(f"{path} cannot be written: {error}") from error
+    except OSError as error:
+        raise OSError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def load_params(path: str | os.PathLike) -> Params:

@@ -1,0 +1,400 @@
+"""colorgan_jax.inference against the Flax generator, scikit-image and OpenCV."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+import skimage.color
+
+from colorgan_jax.inference import (
+    ParamsError,
+    colorize,
+    colorize_photo,
+    fold_batch_norm,
+    image_size,
+    load_config,
+    load_params,
+    predict_ab,
+    save_params,
+)
+from colorgan_jax.lab import rgb_to_lab
+from colorgan_jax.models import Generator
+
+SIZE = 16
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def variables():
+    """A generator's variables with random values everywhere, no 0 or 1 left."""
+    random = np.random.default_rng(0)
+    generator = Generator(filters=4, image_size=SIZE)
+    shapes = jax.eval_shape(
+        lambda: generator.init(
+            {"params": jax.random.key(0)}, jnp.zeros((1, SIZE, SIZE, 1)), train=False
+        )
+    )
+
+    def fill(path, array):
+        values = random.normal(0, 0.15, array.shape)
+        if path[-1].key in ("scale", "var"):
+            values = random.uniform(0.5, 2, array.shape)
+        return jnp.asarray(values, jnp.float32)
+
+    return jax.tree_util.tree_map_with_path(fill, shapes)
+
+
+@pytest.fixture(scope="module")
+def params(variables):
+    return jax.jit(fold_batch_norm)(variables)
+
+
+@pytest.fixture(scope="module")
+def unfolded(variables):
+    """The Flax generator itself in inference mode: L to ab, scaled for the network."""
+    generator = Generator(filters=4, image_size=SIZE)
+    return jax.jit(lambda L: generator.apply(variables, L, train=False))
+
+
+def lightness(*shape):
+    """Smooth L [..., H, W] between 5 and 95 with some grain, different in each image."""
+    random = np.random.default_rng(1)
+    *batch, height, width = shape
+    y = np.linspace(0, 1, height)[:, None]
+    x = np.linspace(0, 1, width)
+    phase = random.uniform(0, 6, (*batch, 1, 1))
+    waves = np.sin(6 * y + phase) * np.cos(5 * x - phase)
+    L = 50 + 35 * waves + random.normal(0, 3, shape)
+    return np.clip(L, 5, 95).astype(np.float32)
+
+
+def photo(height, width):
+    """A colour photo uint8 [H, W, 3]."""
+    red, green = lightness(height, width), lightness(width, height).T
+    return (2.55 * np.stack([red, green, 100 - red], axis=-1)).astype(np.uint8)
+
+
+def test_folded_network_equals_the_generator_in_inference_mode(params, unfolded):
+    L = lightness(3, SIZE, SIZE)[..., None] / 50 - 1
+    expected = unfolded(L)
+    assert np.std(expected) > 0.05
+    np.testing.assert_allclose(predict_ab(params, L), expected, atol=1e-5, rtol=0)
+
+
+def test_folding_a_full_size_generator_keeps_its_layers():
+    generator = Generator(filters=64, image_size=256)
+    variables = jax.eval_shape(
+        lambda: generator.init(
+            {"params": jax.random.key(0)}, jnp.zeros((1, 256, 256, 1)), train=False
+        )
+    )
+    folded = jax.eval_shape(fold_batch_norm, variables)
+    assert image_size(folded) == 256
+    assert len(folded) == 16
+    # The report's channels; the inputs of decoder blocks are doubled by the skips.
+    encoder = [1, 64, 128, 256, 512, 512, 512, 512, 512]
+    inputs = [512, 1024, 1024, 1024, 1024, 512, 256, 128]
+    outputs = [512, 512, 512, 512, 256, 128, 64, 2]
+    for block in range(1, 9):
+        kernel = folded[f"encoder_{block}"]["kernel"].shape
+        assert kernel == (4, 4, encoder[block - 1], encoder[block])
+        kernel = folded[f"decoder_{block}"]["kernel"].shape
+        assert kernel == (4, 4, inputs[block - 1], outputs[block - 1])
+    arrays = jax.tree.leaves(folded)
+    assert sum(array.size for array in arrays) == 54_400_000 + 3_008 + 2_498
+
+
+def test_colors_are_those_of_the_network_where_srgb_has_them(params, unfolded):
+    L = lightness(2, SIZE, SIZE)
+    ab = unfolded(L[..., None] / 50 - 1) * 110
+    lab = np.concatenate([L[..., None], ab], axis=-1).astype(float)
+    linear = skimage.color.lab2xyz(lab) @ skimage.color.colorconv.rgb_from_xyz.T
+    shown = np.all((linear > 0) & (linear < 1), axis=-1)
+    assert 0.3 < shown.mean() < 1
+    expected = skimage.color.lab2rgb(lab)
+    rgb = np.asarray(colorize(params, L))
+    np.testing.assert_allclose(rgb[shown], expected[shown], atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(SIZE, SIZE), (2, 45, 70), (1, 3, 1, 90)])
+def test_lightness_is_the_given_one(params, shape):
+    L = lightness(*shape)
+    rgb = np.asarray(colorize(params, L))
+    assert rgb.shape == (*shape, 3) and rgb.dtype == np.float32
+    assert rgb.min() >= 0 and rgb.max() <= 1
+    assert np.ptp(rgb, axis=-1).mean() > 0.05  # it did put colour in
+    result = skimage.color.rgb2lab(rgb.astype(float))[..., 0]
+    np.testing.assert_allclose(result, L, atol=0.02, rtol=0)
+
+
+def test_leading_dimensions_are_colorized_one_by_one(params):
+    L = lightness(2, 3, 7, 50)
+    together = colorize(params, L)
+    assert together.shape == (2, 3, 7, 50, 3)
+    np.testing.assert_allclose(together[1, 2], colorize(params, L[1, 2]), atol=1e-5)
+
+
+def test_a_batch_may_be_empty(params):
+    assert colorize(params, lightness(0, SIZE, SIZE)).shape == (0, SIZE, SIZE, 3)
+
+
+def test_jit_and_vmap_change_nothing(params):
+    L = lightness(3, 20, 24)
+    expected = colorize(params, L)
+    np.testing.assert_allclose(jax.jit(colorize)(params, L), expected, atol=1e-5)
+    mapped = jax.vmap(colorize, in_axes=(None, 0))(params, L)
+    np.testing.assert_allclose(mapped, expected, atol=1e-5)
+
+
+@jax.jit
+def gradients(params, L):
+    """Of a weighted mean of the colours, by the parameters and by L."""
+
+    def mean(params, L):
+        return jnp.sum(colorize(params, L) * jnp.arange(3.0)) / L.size
+
+    return jax.grad(mean, argnums=(0, 1))(params, L)
+
+
+def test_gradients_equal_finite_differences(params):
+    # Pale colours of medium lightness, where no chroma is limited and no gradient cut.
+    L = 40 + 0.2 * lightness(20, 24)
+    pale = {**params, "decoder_4": jax.tree.map(lambda x: x / 50, params["decoder_4"])}
+    by_params, by_L = gradients(pale, L)
+
+    def slope(move, step):
+        ends = [np.asarray(colorize(*move(sign * step)), float) for sign in (1, -1)]
+        return np.sum((ends[0] - ends[1]) * np.arange(3)) / L.size / (2 * step)
+
+    def move_bias(step):
+        last = {**pale["decoder_4"], "bias": pale["decoder_4"]["bias"] + step}
+        return {**pale, "decoder_4": last}, L
+
+    def move_L(step):
+        return pale, L + np.float32(step)
+
+    np.testing.assert_allclose(
+        jnp.sum(by_params["decoder_4"]["bias"]), slope(move_bias, 1e-3), rtol=0.01
+    )
+    np.testing.assert_allclose(jnp.sum(by_L), slope(move_L, 0.05), rtol=0.01)
+
+
+def test_gradients_are_finite_outside_the_gamut_and_at_black_and_white(params):
+    L = lightness(20, 24)
+    L[:4], L[4:8] = 0, 100
+    for gradient in jax.tree.leaves(gradients(params, L)):
+        assert np.all(np.isfinite(gradient))
+
+
+@pytest.mark.parametrize(
+    ("L", "error", "message"),
+    [
+        (np.zeros(5, np.float32), ValueError, r"\[\.\.\., height, width\].*\(5,\)"),
+        (np.zeros((4, 0), np.float32), ValueError, r"\(4, 0\)"),
+        (np.zeros((8, 8), np.uint8), TypeError, "uint8"),
+    ],
+)
+def test_impossible_lightness_is_refused(params, L, error, message):
+    with pytest.raises(error, match=message):
+        colorize(params, L)
+
+
+def test_params_that_are_not_a_generators_are_refused(params, variables):
+    def without(name):
+        return {key: value for key, value in params.items() if key != name}
+
+    wide = {"kernel": np.zeros((4, 4, 9, 16)), "bias": np.zeros(16)}
+    cases = [
+        (variables, "fold_batch_norm"),
+        (variables["params"], r"lack encoder_1\.kernel"),
+        ({}, "no encoder_1"),
+        (without("decoder_3"), r"lack decoder_3\.kernel"),
+        ({**params, "decoder_9": wide}, "no layer decoder_9"),
+        ({**params, "encoder_3": wide}, r"\(4, 4, 9, 16\) instead of \(4, 4, 8, 16\)"),
+    ]
+    for wrong, message in cases:
+        with pytest.raises(ParamsError, match=message):
+            colorize(wrong, lightness(SIZE, SIZE))
+
+
+def test_predict_ab_names_the_size_that_it_takes(params):
+    with pytest.raises(ValueError, match=r"\[B, 16, 16, 1\], not \(1, 64, 64, 1\)"):
+        predict_ab(params, jnp.zeros((1, 64, 64, 1)))
+
+
+def test_colorize_photo_equals_colorize_at_the_networks_size(params):
+    rgb = photo(SIZE, SIZE)
+    L = rgb_to_lab(rgb / np.float32(255))[..., 0]
+    difference = colorize_photo(params, rgb) - 255 * colorize(params, L)
+    assert np.abs(difference).max() < 0.51  # rounding to 8 bits
+
+
+# The second has more pixels than are converted at a time.
+@pytest.mark.parametrize(("height", "width"), [(90, 61), (401, 700)])
+def test_colorize_photo_is_close_to_colorize_at_other_sizes(params, height, width):
+    rgb = photo(height, width)
+    result = colorize_photo(params, rgb)
+    assert result.shape == rgb.shape and result.dtype == np.uint8
+    L = rgb_to_lab(rgb / np.float32(255))[..., 0]
+    difference = np.abs(result - 255 * np.asarray(colorize(params, L)))
+    # The two shrink and enlarge by different filters: area and OpenCV's cubic there,
+    # triangle and Keys' cubic here. Rounding alone makes a mean of 0.25 levels.
+    assert difference.mean() < 1.5
+    assert np.quantile(difference, 0.99) < 8
+
+
+def test_colorize_photo_keeps_lightness(params):
+    rgb = photo(80, 120)
+    result = colorize_photo(params, rgb)
+    before = cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    after = cv2.cvtColor(result.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    # Rounding to 8 bits is worth up to half a unit of L in saturated colours.
+    np.testing.assert_allclose(after[..., 0], before[..., 0], atol=0.6, rtol=0)
+    assert np.abs(after[..., 1:] - before[..., 1:]).mean() > 5
+
+
+def test_colorize_photo_compiles_nothing_for_another_size(params):
+    colorize_photo(params, photo(64, 48))
+    compilations = []
+
+    def listener(event, duration, **_):
+        if "backend_compile" in event:
+            compilations.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listener)
+    try:
+        colorize_photo(params, photo(120, 33))
+        assert compilations == []
+        jax.jit(lambda x: x + 123)(jnp.zeros(77))  # the listener does hear compilations
+        assert compilations != []
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listener)
+
+
+@pytest.mark.parametrize(
+    "rgb", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), "u1")]
+)
+def test_colorize_photo_refuses_other_arrays(params, rgb):
+    with pytest.raises(ValueError, match=r"uint8 of shape \[height, width, 3\]"):
+        colorize_photo(params, rgb)
+
+
+def test_saved_params_come_back_from_the_file_and_the_work_directory(tmp_path, params):
+    config = {"image_size": SIZE, "optimizer": {"betas": [0.5, 0.999]}, "seed": None}
+    path = tmp_path / "params.safetensors"
+    path.write_bytes(b"an older file")
+    save_params(path, params, config)
+    assert os.listdir(tmp_path) == [path.name]
+    for source in (path, tmp_path, str(tmp_path)):
+        loaded = load_params(source)
+        jax.tree.map(np.testing.assert_array_equal, loaded, params)
+        assert load_config(source) == config
+
+
+def test_the_file_can_be_read_without_this_package(tmp_path, params):
+    save_params(tmp_path / "params.safetensors", params, {"filters": 4})
+    with safetensors.safe_open(tmp_path / "params.safetensors", "numpy") as file:
+        metadata = file.metadata()
+        kernel = file.get_tensor("encoder_1.kernel")
+    assert metadata["version"] == "1" and json.loads(metadata["config"])["filters"] == 4
+    np.testing.assert_array_equal(kernel, params["encoder_1"]["kernel"])
+
+
+def test_a_failed_save_leaves_the_older_file_and_nothing_else(
+    tmp_path, params, monkeypatch
+):
+    path = tmp_path / "params.safetensors"
+    save_params(path, params, {})
+    before = path.read_bytes()
+
+    def fill_disk(file, data):
+        file.touch()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fill_disk)
+    with pytest.raises(OSError, match=r"params\.safetensors cannot be written: No spa"):
+        save_params(path, params, {})
+    assert path.read_bytes() == before and os.listdir(tmp_path) == [path.name]
+
+
+def test_save_params_refuses_what_load_params_would_refuse(tmp_path, variables):
+    with pytest.raises(ParamsError, match="fold_batch_norm"):
+        save_params(tmp_path / "params.safetensors", variables, {})
+    assert os.listdir(tmp_path) == []
+
+
+def test_load_params_names_what_is_wrong_with_a_file(tmp_path, params):
+    good = tmp_path / "good.safetensors"
+    save_params(good, params, {})
+    arrays = safetensors.numpy.load_file(good)
+    with safetensors.safe_open(good, "numpy") as file:
+        metadata = file.metadata()
+
+    def written(name, arrays, metadata):
+        path = tmp_path / name
+        safetensors.numpy.save_file(arrays, path, metadata)
+        return path
+
+    truncated = tmp_path / "truncated.safetensors"
+    truncated.write_bytes(good.read_bytes()[:-100])
+    text = tmp_path / "text.safetensors"
+    text.write_text("not parameters")
+    empty = tmp_path / "empty.safetensors"
+    empty.touch()
+    workdir = tmp_path / "workdir"
+    workdir.mkdir()
+    fewer = {key: array for key, array in arrays.items() if key != "decoder_2.bias"}
+    wrong = {**arrays, "encoder_2.kernel": np.zeros((4, 4, 5, 8), np.float32)}
+
+    for path, message in [
+        (tmp_path / "nothing", "does not exist"),
+        (workdir, r"holds no params\.safetensors"),
+        (truncated, "damaged or no safetensors file"),
+        (text, "damaged or no safetensors file"),
+        (empty, "damaged or no safetensors file"),
+        (written("plain", arrays, None), "not one of colorgan_jax"),
+        (
+            written("other", arrays, {**metadata, "format": "pt"}),
+            "not one of colorgan_jax",
+        ),
+        (
+            written("newer", arrays, {**metadata, "version": "2"}),
+            "format version 2, but this colorgan_jax reads version 1",
+        ),
+        (written("fewer", fewer, metadata), r"lack decoder_2\.bias"),
+        (
+            written("wrong", wrong, metadata),
+            r"encoder_2\.kernel has shape \(4, 4, 5, 8\) instead of \(4, 4, 4, 8\)",
+        ),
+    ]:
+        with pytest.raises(ParamsError, match=message) as error:
+            load_params(path)
+        assert str(path) in str(error.value)
+
+
+def test_colorize_imports_neither_tensorflow_nor_orbax(tmp_path, params):
+    save_params(tmp_path / "params.safetensors", params, {})
+    program = (
+        "import sys, numpy, colorgan_jax\n"
+        f"params = colorgan_jax.load_params({str(tmp_path)!r})\n"
+        "rgb = colorgan_jax.colorize(params, numpy.full((32, 32), 50.0))\n"
+        "assert rgb.shape == (32, 32, 3)\n"
+        "slow = {'tensorflow', 'orbax', 'tensorstore', 'optax', 'flax.nnx'}\n"
+        "print(sorted(slow & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.stdout == "[]\n", result.stderr
