@@ -35,7 +35,7 @@ class Checkpoints:
     system that they share.
 
     Use it as a context manager: leaving the block, by an exception too, completes the
-    checkpoint that is being written.
+    checkpoint that is being written. A program that ends without `close` may lose it.
     """
 
     def __init__(self, workdir: str | os.PathLike, newest: int = 2):
@@ -109,7 +109,6 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        self.wait()
         known = validation_psnr is not None and not math.isnan(validation_psnr)
         metrics = {"validation_psnr": float(validation_psnr)} if known else None
         try:
@@ -275,13 +274,15 @@ def _silence_orbax() -> None:
 
 
 def _is_wanted(record: logging.LogRecord) -> bool:
-    from_orbax = record.pathname.startswith(os.path.dirname(ocp.__file__))
-    error = record.exc_info[1] if record.exc_info else None
-    return absl.logging.vlog_is_on(1) or not (from_orbax or _is_aftermath(error))
+    if absl.logging.vlog_is_on(1):
+        return True
+    if record.name == "asyncio":
+        return not (record.exc_info and _is_aftermath(record.exc_info[1]))
+    return not record.pathname.startswith(os.path.dirname(ocp.__file__))
 
 
-def _is_aftermath(error: BaseException | None) -> bool:
-    """Whether this is of an array that Orbax gave up because another one failed.
+def _is_aftermath(error: BaseException) -> bool:
+    """Whether this is about an array that Orbax gave up because another one failed.
 
     A full disk fails hundreds at once, and Python reports each in many lines.
     """
