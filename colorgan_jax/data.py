@@ -1,0 +1,508 @@
+"""Photos in, batches of Lab on the devices out.
+
+A source (a folder, a TFDS data set, scikit-image's photos) offers photos by index.
+When a run starts they are read once, in a seeded random order, until enough usable
+ones are found. Those are split into training and validation photos, and kept in
+memory as uint8 where they fit.
+
+Batch k of a run is a pure function of (seed, k): the order and the flips of an epoch
+come from generators seeded with (seed, epoch). Going on at batch k therefore needs no
+saved iterator and decodes nothing of what came before.
+
+tf.data reads, resizes and batches in parallel with training. It sees uint8 RGB only,
+a quarter of the bytes of Lab; flip and conversion to Lab happen on the devices.
+"""
+
+import dataclasses
+import functools
+import importlib.util
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+# Read when TensorFlow is imported: what it logs of its own operations is of no use here.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import tensorflow as tf
+from absl import logging
+from jax.sharding import NamedSharding
+from tqdm import tqdm
+
+from colorgan_jax.lab import rgb_to_lab, to_network
+from colorgan_jax.photos import PhotoError, find_photos, read_photo, resize_photo
+
+# TensorFlow serves only tf.data: the accelerators belong to JAX.
+tf.config.set_visible_devices([], "GPU")
+tf.config.set_visible_devices([], "TPU")
+
+# The colour photos that the wheel of scikit-image carries, but for motorcycle_right,
+# which shows what motorcycle_left shows.
+SKIMAGE_PHOTOS = (
+    "astronaut.png",
+    "chelsea.png",
+    "coffee.png",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "motorcycle_left.png",
+    "retina.jpg",
+    "rocket.jpg",
+)
+
+
+class DataError(ValueError):
+    """The photos that a run asks for cannot be had: says why, and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Photos by index.
+
+    Attributes:
+      names: what to call each photo in messages.
+      read: returns photo i as uint8 RGB [height, width, 3], or raises `PhotoError`.
+      held_out: indices of the photos that the source itself keeps for validation;
+        empty where the split is ours to draw.
+    """
+
+    names: Sequence[str]
+    read: Callable[[int], np.ndarray]
+    held_out: Sequence[int] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Photos:
+    """Usable photos of a source, at the size that the networks see.
+
+    Attributes:
+      source: where they come from.
+      indices: their indices in the source.
+      image_size: height and width to which they are resized.
+      pixels: all of them, uint8 RGB [N, image_size, image_size, 3]; None where they
+        did not fit into memory and are read anew in each epoch.
+    """
+
+    source: Source
+    indices: np.ndarray
+    image_size: int
+    pixels: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def part(self, positions: slice) -> "Photos":
+        """Those at `positions`."""
+        return dataclasses.replace(
+            self,
+            indices=self.indices[positions],
+            pixels=None if self.pixels is None else self.pixels[positions],
+        )
+
+    def load(self, positions: np.ndarray) -> np.ndarray:
+        """Returns the photos at `positions` in `indices`, uint8 RGB [n, S, S, 3]."""
+        if self.pixels is not None:
+            return self.pixels[positions]
+        return np.stack(
+            [
+                _read_resized(self.source, index, self.image_size)
+                for index in self.indices[positions]
+            ]
+        )
+
+
+def open_source(name: str, image_size: int) -> Source:
+    """Opens what the config calls `data.source`.
+
+    Args:
+      name: "coco_sample" (fastai's COCO sample, the report's data), "tfds:NAME" (any
+        TFDS image data set, its split "train"), "skimage" (the photos that
+        scikit-image ships) or a folder, with all photos below it.
+      image_size: height and width that is needed: large JPEG photos are decoded at a
+        fraction of their size, but not below this.
+
+    Raises:
+      DataError: if there are no such photos, or they cannot be downloaded.
+    """
+    if name == "skimage":
+        return _skimage_source()
+    if name == "coco_sample" or name.startswith("tfds:"):
+        return _tfds_source(name, image_size)
+    try:
+        paths = find_photos(name)
+    except PhotoError as error:
+        raise DataError(
+            f"{error} Set --config.data.source to a folder of photos, coco_sample,"
+            " tfds:NAME or skimage."
+        ) from error
+    return Source(
+        names=[str(path) for path in paths],
+        read=lambda index: read_photo(paths[index], minimum_size=image_size),
+    )
+
+
+def load_photos(config: ml_collections.ConfigDict) -> tuple[Photos, Photos]:
+    """Finds, checks and splits the photos of a run.
+
+    Photos are taken in a random order drawn from the seed. Those that cannot be read
+    and those that are nearly grey are left out, counted and named in the log.
+
+    Args:
+      config: of the run. Reads `seed`, `image_size` and of `data`: `source`,
+        `train_photos` and `validation_photos` (how many to use; where there are
+        fewer, all are used in the same proportion; `train_photos` 0 means all that
+        are not for validation), `minimum_colour` (see `colour_strength`),
+        `memory_gigabytes` (how much of the decoded photos to keep in memory).
+
+    Returns:
+      The training photos and the validation photos.
+
+    Raises:
+      DataError: if there are fewer usable photos than a batch of training photos and
+        one validation photo.
+    """
+    source = open_source(config.data.source, config.image_size)
+    order = np.random.default_rng(config.seed).permutation(len(source.names))
+    held_out = np.isin(order, source.held_out)
+    read = functools.partial(_read_usable, source, config)
+    wanted_train = config.data.train_photos or len(order)
+    wanted_validation = config.data.validation_photos
+    if held_out.any():
+        validation = read(order[held_out], wanted_validation)
+        train = read(order[~held_out], wanted_train)
+    else:
+        both = read(order, wanted_train + wanted_validation)
+        share = wanted_validation / (wanted_train + wanted_validation)
+        if not config.data.train_photos:
+            share = min(wanted_validation / max(len(both), 1), 0.5)
+        split = min(wanted_validation, max(1, round(share * len(both))))
+        validation, train = both.part(slice(split)), both.part(slice(split, None))
+    logging.info(
+        "%d training photos, %d validation photos.", len(train), len(validation)
+    )
+    if len(train) < config.batch_size or len(validation) == 0:
+        raise DataError(
+            f"{config.data.source} has {len(train)} usable photos for training and"
+            f" {len(validation)} for validation, but one batch takes"
+            f" {config.batch_size} (--config.batch_size) and validation at least 1."
+        )
+    return train, validation
+
+
+def colour_strength(rgb: np.ndarray) -> float:
+    """Mean difference between the strongest and the weakest channel of the pixels.
+
+    Args:
+      rgb: uint8 [height, width, 3].
+
+    Returns:
+      0 for a grey photo, up to 255. Below 4 no colour is seen but in single spots.
+    """
+    return float(np.mean(rgb.max(axis=-1) - rgb.min(axis=-1)))
+
+
+def steps_per_epoch(photos: Photos, batch_size: int) -> int:
+    """Number of whole batches in an epoch: what is left of a shuffle waits for the next."""
+    return len(photos) // batch_size
+
+
+def training_batches(
+    photos: Photos,
+    *,
+    batch_size: int,
+    seed: int,
+    first_step: int,
+    last_step: int,
+    sharding: NamedSharding,
+) -> Iterator[dict[str, jax.Array]]:
+    """Streams shuffled, randomly flipped batches onto the devices.
+
+    Args:
+      photos: the training photos.
+      batch_size: of the global batch, over all hosts and devices.
+      seed: of order and flips.
+      first_step: the step whose batch comes first; the batches of a resumed run are
+        those that the run would have had.
+      last_step: the step before which the stream ends.
+      sharding: how to lay the leading dimension over the devices.
+
+    Yields:
+      {"L": [B, S, S, 1], "ab": [B, S, S, 2]}, float32 in [-1, 1], on the devices.
+    """
+
+    def batch_of_step(step):
+        positions, flips = positions_and_flips(
+            len(photos), batch_size=batch_size, seed=seed, step=int(step)
+        )
+        rows = _rows_of_this_host(batch_size)
+        return photos.load(positions[rows]), flips[rows]
+
+    steps = range(first_step, last_step)
+    batches = _parallel(batch_of_step, steps, tf.uint8, tf.bool)
+    return _on_devices(batches, sharding, _training_batch)
+
+
+def validation_batches(
+    photos: Photos, *, batch_size: int, sharding: NamedSharding
+) -> Iterator[dict[str, jax.Array]]:
+    """Streams every photo exactly once, in order and unflipped.
+
+    The last batch is filled up with repetitions, whose "mask" is 0.
+
+    Yields:
+      {"L": [B, S, S, 1], "ab": [B, S, S, 2], "mask": [B]}, float32.
+    """
+
+    def batch_of_step(step):
+        positions = int(step) * batch_size + np.arange(batch_size)
+        mask = positions < len(photos)
+        rows = _rows_of_this_host(batch_size)
+        pixels = photos.load(np.where(mask, positions, 0)[rows])
+        return pixels, mask[rows]
+
+    steps = range(math.ceil(len(photos) / batch_size))
+    batches = _parallel(batch_of_step, steps, tf.uint8, tf.bool)
+    return _on_devices(batches, sharding, _validation_batch)
+
+
+def positions_and_flips(
+    count: int, *, batch_size: int, seed: int, step: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which photos make up the batch of a step, and which of them are flipped.
+
+    Args:
+      count: number of training photos.
+      batch_size: of the global batch.
+      seed: of the run.
+      step: counted from 0 over all epochs.
+
+    Returns:
+      Positions [batch_size], integers in [0, count), and flips [batch_size], booleans
+      that are true for half of all (photo, epoch).
+    """
+    epoch, batch = divmod(step, count // batch_size)
+    order, flips = _epoch(count, seed, epoch)
+    positions = order[batch * batch_size : (batch + 1) * batch_size]
+    return positions, flips[positions]
+
+
+@functools.lru_cache(maxsize=2)
+def _epoch(count: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng([seed, epoch])
+    return generator.permutation(count), generator.random(count) < 0.5
+
+
+def _skimage_source() -> Source:
+    """Squares cut from scikit-image's colour photos.
+
+    Each photo is three squares high. Its rightmost column of squares is held out; the
+    rest gives training squares half a square apart.
+    """
+    folder = Path(importlib.util.find_spec("skimage").origin).parent / "data"
+    names, squares, held_out = [], [], []
+    for file in SKIMAGE_PHOTOS:
+        photo = read_photo(folder / file)
+        side = photo.shape[0] // 3
+        border = (photo.shape[1] // side - 1) * side
+        for left in [*range(0, border - side + 1, side // 2), border]:
+            for top in range(0, 2 * side + 1, side if left == border else side // 2):
+                if left == border:
+                    held_out.append(len(squares))
+                names.append(f"{file}, row {top}, column {left}")
+                squares.append(photo[top : top + side, left : left + side])
+    return Source(names, squares.__getitem__, held_out)
+
+
+def _tfds_source(name: str, image_size: int) -> Source:
+    """The split "train" of a TFDS data set, downloaded and prepared if need be."""
+    import tensorflow_datasets as tfds  # Takes a second, which other sources save.
+
+    try:
+        if name == "coco_sample":
+            from colorgan_jax import coco_sample
+
+            builder = coco_sample.Builder()
+        else:
+            builder = tfds.builder(name.removeprefix("tfds:"))
+        features = builder.info.features
+        image = next(
+            (
+                feature
+                for feature in features
+                if isinstance(features[feature], tfds.features.Image)
+            ),
+            None,
+        )
+        if image is None:
+            raise DataError(f"{name} is no image data set.")
+        builder.download_and_prepare()
+        if "train" not in builder.info.splits:
+            raise DataError(f"{name} has no split train.")
+    except tfds.core.DatasetNotFoundError as error:
+        raise DataError(
+            f"TFDS knows no data set {name.removeprefix('tfds:')};"
+            " https://www.tensorflow.org/datasets/catalog lists all."
+        ) from error
+    except (tfds.download.DownloadError, OSError) as error:
+        raise DataError(
+            f"{name} cannot be downloaded ({str(error).rstrip('.')}). Set"
+            " --config.data.source to a folder of photos, tfds:NAME or skimage."
+        ) from error
+
+    skip_decoding = {image: tfds.decode.SkipDecoding()}
+    if builder.info.file_format is tfds.core.FileFormat.TFRECORD:
+        records = _tfrecords(builder.info.splits["train"].file_instructions)
+        only_image = tfds.features.FeaturesDict({image: features[image]})
+
+        def encoded(index):
+            return only_image.deserialize_example_np(
+                records[index](), decoders=skip_decoding
+            )[image]
+
+    else:
+        records = builder.as_data_source("train", decoders=skip_decoding)
+
+        def encoded(index):
+            return records[index][image]
+
+    names = [f"photo {index} of {name}" for index in range(len(records))]
+    return Source(
+        names=names,
+        read=lambda index: read_photo(
+            encoded(index), names[index], minimum_size=image_size
+        ),
+    )
+
+
+def _tfrecords(shards: Sequence) -> list[Callable[[], bytes]]:
+    """For each record of some TFRecord files, in order, a function that reads it.
+
+    TFDS itself reads such files from the beginning only. A record is its length (8
+    bytes), a checksum (4), the payload, and a checksum (4).
+    """
+
+    def read(file, start, length):
+        with open(file, "rb") as stream:
+            stream.seek(start)
+            return stream.read(length)
+
+    records = []
+    for shard in shards:
+        in_shard = []
+        with open(shard.filename, "rb") as stream:
+            while header := stream.read(12):
+                length = int.from_bytes(header[:8], "little")
+                start = stream.tell()
+                in_shard.append(functools.partial(read, shard.filename, start, length))
+                stream.seek(start + length + 4)
+        records += in_shard[shard.skip :][: shard.take if shard.take > 0 else None]
+    return records
+
+
+def _read_resized(source: Source, index: int, image_size: int) -> np.ndarray:
+    return resize_photo(source.read(index), image_size, image_size)
+
+
+def _read_usable(
+    source: Source,
+    config: ml_collections.ConfigDict,
+    order: np.ndarray,
+    wanted: int,
+) -> Photos:
+    """Reads photos in `order` until `wanted` usable ones are found."""
+    size = config.image_size
+    wanted = min(wanted, len(order))
+    fits = wanted * size * size * 3 <= config.data.memory_gigabytes * 1e9
+    pixels = np.empty((wanted, size, size, 3), np.uint8) if fits else None
+
+    def read(index):
+        try:
+            photo = _read_resized(source, int(index), size)
+        except PhotoError as error:
+            return np.zeros((size, size, 3), np.uint8), str(error)
+        return photo, ""
+
+    indices, unreadable, grey = [], [], []
+    photos = zip(order, _parallel(read, order, tf.uint8, tf.string))
+    progress = tqdm(total=wanted, desc="Reading photos", unit="photo", disable=None)
+    while len(indices) < wanted and (item := next(photos, None)) is not None:
+        index, (photo, error) = item
+        if error:
+            unreadable.append(error.decode())
+        elif colour_strength(photo) < config.data.minimum_colour:
+            grey.append(source.names[index])
+        else:
+            if fits:
+                pixels[len(indices)] = photo
+            indices.append(index)
+            progress.update()
+    progress.close()
+    for error in unreadable:
+        logging.warning("Left out: %s", error)
+    for name in grey:
+        logging.info("Left out, nearly grey: %s", name)
+    if unreadable or grey:
+        logging.warning(
+            "Left out %d photos that cannot be read and %d that are nearly grey.",
+            len(unreadable),
+            len(grey),
+        )
+    if fits:
+        pixels = pixels[: len(indices)]
+    return Photos(source, np.array(indices, int), size, pixels)
+
+
+def _parallel(
+    function: Callable, arguments: Sequence[int], *dtypes: tf.DType
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Maps a Python function over integers: in parallel, ahead of time, in order."""
+    # Decoding, resizing and copying release the interpreter lock, so that the threads
+    # of tf.data do run side by side.
+    dataset = (
+        tf.data.Dataset.from_tensor_slices(np.asarray(arguments, np.int64))
+        .map(
+            lambda argument: tf.numpy_function(function, [argument], dtypes),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+        .prefetch(tf.data.AUTOTUNE)
+    )
+    return dataset.as_numpy_iterator()
+
+
+def _rows_of_this_host(batch_size: int) -> slice:
+    rows = batch_size // jax.process_count()
+    return slice(jax.process_index() * rows, (jax.process_index() + 1) * rows)
+
+
+def _on_devices(
+    batches: Iterator[tuple[np.ndarray, ...]],
+    sharding: NamedSharding,
+    convert: Callable,
+) -> Iterator[dict[str, jax.Array]]:
+    """Puts batches onto the devices and converts them there, two batches ahead."""
+    ahead = deque()
+    for batch in batches:
+        arrays = (jax.make_array_from_process_local_data(sharding, x) for x in batch)
+        ahead.append(convert(*arrays))
+        if len(ahead) > 2:
+            yield ahead.popleft()
+    yield from ahead
+
+
+@jax.jit
+def _training_batch(rgb: jax.Array, flip: jax.Array) -> dict[str, jax.Array]:
+    rgb = jnp.where(flip[:, None, None, None], rgb[:, :, ::-1], rgb)
+    L, ab = to_network(rgb_to_lab(rgb / 255.0))
+    return {"L": L, "ab": ab}
+
+
+@jax.jit
+def _validation_batch(rgb: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
+    L, ab = to_network(rgb_to_lab(rgb / 255.0))
+    return {"L": L, "ab": ab, "mask": mask.astype(jnp.float32)}

@@ -1,0 +1,384 @@
+"""A training run, from the config to the trained parameters: the parts tied together."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Self
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from absl import logging
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from colorgan_jax import data, figures, gan
+from colorgan_jax.checkpoint import Checkpoints
+from colorgan_jax.inference import colorize, fold_batch_norm, predict_ab, save_params
+from colorgan_jax.lab import from_network, lab_to_rgb, limit_chroma, rgb_to_lab
+from colorgan_jax.logbook import Logbook
+from colorgan_jax.metrics import psnr
+from colorgan_jax.models import Discriminator, Generator, unet_depth
+
+# What the shapes of the state depend on: fixed for the life of a work directory.
+ARCHITECTURE = ("image_size", "generator.filters", "discriminator.filters")
+
+# How many photos a sample grid shows, and how many training photos the final scores
+# are taken on.
+SAMPLE_PHOTOS = 6
+SCORED_TRAINING_PHOTOS = 256
+
+
+class TrainingError(ValueError):
+    """The run cannot start or go on: says why, and what to do."""
+
+
+def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str | None:
+    """Trains, or goes on where an earlier call with the same work directory stopped.
+
+    Writes into `workdir`: config.json, checkpoints/, metrics.csv, tensorboard/, and,
+    at each validation and when it stops, loss_curves.png, samples/ and
+    params.safetensors.
+
+    Args:
+      config: as in configs/pix2pix.py, where every value is explained.
+      workdir: made if missing.
+
+    Returns:
+      None at the end of the run, else what stopped it before: "SIGINT", "SIGTERM",
+      "preemption" or "the time limit". The state is saved then, and a further call
+      goes on.
+
+    Raises:
+      DataError: if there are too few photos.
+      TrainingError: if the config is impossible or does not fit what is in the work
+        directory.
+      NonFiniteError: if a loss or a gradient is no longer finite.
+      CheckpointError: if a checkpoint cannot be read or written.
+    """
+    started = time.monotonic()
+    workdir = Path(workdir)
+    _check_config(config)
+    _claim_workdir(workdir, config)
+    train_photos, validation_photos = data.load_photos(config)
+    steps_per_epoch = data.steps_per_epoch(train_photos, config.batch_size)
+    last_step = config.epochs * steps_per_epoch
+
+    logging.info(
+        "Training on %d %s, step by step after a compilation that takes up to a minute.",
+        jax.device_count(),
+        jax.devices()[0].device_kind,
+    )
+    mesh = jax.make_mesh((jax.device_count(),), ("batch",), axis_types=(AxisType.Auto,))
+    sharding = NamedSharding(mesh, PartitionSpec("batch"))
+    new_state = jax.jit(
+        lambda: _new_state(config), out_shardings=NamedSharding(mesh, PartitionSpec())
+    )
+    train_step = jax.jit(gan.train_step, donate_argnums=0)
+    release = jax.jit(fold_batch_norm)
+
+    with (
+        StopSignals() as signals,
+        Checkpoints(workdir, config.keep_checkpoints) as saved,
+    ):
+        if saved.latest_step() is None:
+            state = new_state()
+        else:
+            state = saved.restore(jax.eval_shape(new_state))
+            logging.info("Going on after step %d of %d.", state.step, last_step)
+        step = int(state.step)
+        saved_at = time.monotonic()
+        logbook = Logbook(
+            workdir,
+            step=step,
+            last_step=last_step,
+            steps_per_epoch=steps_per_epoch,
+            batch_size=config.batch_size,
+        )
+        batches = data.training_batches(
+            train_photos,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            first_step=step,
+            last_step=last_step,
+            sharding=sharding,
+        )
+        scores = stopped_by = None
+        for batch in batches:
+            state, metrics = train_step(state, batch)
+            step += 1
+            logbook.add_step(metrics)
+            if step % config.log_every_steps == 0 or step % steps_per_epoch == 0:
+                logbook.write_losses()
+
+            if step % config.validate_every_steps == 0 or step == last_step:
+                logbook.write_losses()
+                params = release(state.ema)
+                scores = score(params, validation_photos, config.batch_size, sharding)
+                logbook.write_scores(scores)
+                saved.save(state, validation_psnr=scores["generated"])
+                saved_at = time.monotonic()
+                _write_results(workdir, config, params, validation_photos, logbook)
+                logbook.restart_clock()
+
+            stopped_by, save_is_due = _what_is_due(
+                config, step, signals, saved, started=started, saved_at=saved_at
+            )
+            if stopped_by or save_is_due:
+                logbook.write_losses()
+                saved.save(state)
+                saved_at = time.monotonic()
+            if stopped_by:
+                break
+        logbook.close()
+        if stopped_by and step < last_step:
+            saved.wait()
+            params = release(state.ema)
+            _write_results(workdir, config, params, validation_photos, logbook)
+            return stopped_by
+
+    params = release(state.ema)
+    if scores is None:  # The run had ended before this call.
+        scores = score(params, validation_photos, config.batch_size, sharding)
+    some_train_photos = train_photos.part(slice(SCORED_TRAINING_PHOTOS))
+    train_scores = score(params, some_train_photos, config.batch_size, sharding)
+    if jax.process_index() == 0:
+        _print_report(
+            {
+                f"{len(validation_photos)} validation photos": scores,
+                f"{len(some_train_photos)} training photos": train_scores,
+            },
+            workdir,
+        )
+    return None
+
+
+def score(
+    params, photos: data.Photos, batch_size: int, sharding: NamedSharding
+) -> dict[str, float]:
+    """Mean PSNR over photos, beside what two colorizations without a model get.
+
+    Args:
+      params: inference parameters, as of `inference.fold_batch_norm`.
+      photos: every one counts once.
+      batch_size: how many to colorize at a time, over all devices.
+      sharding: as in `data.validation_batches`.
+
+    Returns:
+      Decibels at peak 1.0, mean of the photos' own values: "generated", "grey" (ab =
+      0) and "random ab" (the report's baseline: uniform in [-110, 110], pixel by
+      pixel).
+    """
+    batches = data.validation_batches(photos, batch_size=batch_size, sharding=sharding)
+    totals = [
+        _score_batch(params, batch, jax.random.key(number))
+        for number, batch in enumerate(batches)
+    ]
+    return {
+        name: float(sum(total[name] for total in totals)) / len(photos)
+        for name in totals[0]
+    }
+
+
+@jax.jit
+def _score_batch(params, batch: gan.Batch, key: jax.Array) -> dict[str, jax.Array]:
+    L, ab = batch["L"], batch["ab"]
+    real = lab_to_rgb(from_network(L, ab))
+    random_ab = jax.random.uniform(key, ab.shape, minval=-1.0, maxval=1.0)
+    candidates = {
+        "generated": limit_chroma(from_network(L, predict_ab(params, L))),
+        "grey": from_network(L, jnp.zeros_like(ab)),
+        "random ab": from_network(L, random_ab),
+    }
+    return {
+        name: jnp.sum(psnr(lab_to_rgb(lab), real) * batch["mask"])
+        for name, lab in candidates.items()
+    }
+
+
+class StopSignals:
+    """Notes Ctrl-C and SIGTERM, so that the run saves its state before it stops.
+
+    A second Ctrl-C interrupts at once, as Python does. With several hosts SIGTERM is
+    left to JAX, which makes all of them stop at the same step.
+
+    Attributes:
+      received: name of the signal, or None.
+    """
+
+    def __init__(self):
+        self.received: str | None = None
+        self._previous = {}
+
+    def __enter__(self) -> Self:
+        numbers = [signal.SIGINT]
+        if jax.process_count() == 1:
+            numbers.append(signal.SIGTERM)
+        for number in numbers:
+            self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _) -> None:
+        self.received = signal.Signals(number).name
+        logging.warning("%s: saving, then stopping.", self.received)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _what_is_due(
+    config: ml_collections.ConfigDict,
+    step: int,
+    signals: StopSignals,
+    saved: Checkpoints,
+    *,
+    started: float,
+    saved_at: float,
+) -> tuple[str | None, bool]:
+    """Whether to stop now, and why; and whether to save now."""
+    if saved.reached_preemption(step):
+        return "preemption", True
+    minutes = (time.monotonic() - started) / 60
+    minutes_unsaved = (time.monotonic() - saved_at) / 60
+    reasons = np.array(
+        [
+            signals.received is not None,
+            0 < config.time_limit_minutes <= minutes,
+            minutes_unsaved >= config.checkpoint_every_minutes,
+        ]
+    )
+    if jax.process_count() > 1:
+        # Clocks differ, and all hosts must save at the same step: the first decides.
+        if step % config.log_every_steps:
+            return None, False
+        reasons = multihost_utils.broadcast_one_to_all(reasons)
+    signalled, timed_out, save_is_due = reasons
+    if signalled:
+        return signals.received or "SIGINT", True
+    return ("the time limit" if timed_out else None), bool(save_is_due)
+
+
+def _check_config(config: ml_collections.ConfigDict) -> None:
+    """Refuses what cannot work, before anything is read or compiled."""
+    try:
+        unet_depth(config.image_size)
+    except ValueError as error:
+        raise TrainingError(f"--config.image_size: {error}") from error
+    if config.image_size < 32:
+        raise TrainingError(
+            f"--config.image_size is {config.image_size}: the discriminator needs 32"
+            " pixels or more to see one patch."
+        )
+    if config.batch_size < 2:
+        raise TrainingError(
+            f"--config.batch_size is {config.batch_size}: it must be 2 or more, since"
+            " BatchNorm over the single pixel of the bottleneck would erase it."
+        )
+    if config.batch_size % jax.device_count():
+        raise TrainingError(
+            f"--config.batch_size is {config.batch_size}: it must be a multiple of the"
+            f" {jax.device_count()} devices that share it."
+        )
+    for name in (
+        "epochs",
+        "log_every_steps",
+        "validate_every_steps",
+        "keep_checkpoints",
+    ):
+        if config[name] < 1:
+            raise TrainingError(
+                f"--config.{name} is {config[name]}: it must be 1 or more."
+            )
+
+
+def _claim_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
+    """Makes the work directory, or checks that this config fits what is in it."""
+    file = workdir / "config.json"
+    if file.exists():
+        before = _flatten(json.loads(file.read_text()))
+        changed = {
+            name: f"{name} {before[name]} -> {value}"
+            for name, value in _flatten(config.to_dict()).items()
+            if name in before and before[name] != value
+        }
+        if refused := [changed[name] for name in ARCHITECTURE if name in changed]:
+            raise TrainingError(
+                f"{workdir} holds a run with other networks ({', '.join(refused)});"
+                " choose another --workdir, or the config that it was started with."
+            )
+        for change in changed.values():
+            logging.warning("Config changed since the run was started: %s.", change)
+    if jax.process_index() == 0:
+        workdir.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".json.partial")
+        partial.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+        partial.replace(file)
+
+
+def _flatten(config: dict, prefix: str = "") -> dict:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    flat = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _new_state(config: ml_collections.ConfigDict) -> gan.GANState:
+    return gan.create_state(
+        # JAX's default generator takes the CPU compiler a second for each array drawn.
+        jax.random.key(config.seed, impl="rbg"),
+        Generator(image_size=config.image_size, **config.generator),
+        Discriminator(**config.discriminator),
+        **config.optimizer,
+        **config.loss,
+        ema_decay=config.ema_decay,
+    )
+
+
+def _write_results(
+    workdir: Path,
+    config: ml_collections.ConfigDict,
+    params,
+    photos: data.Photos,
+    logbook: Logbook,
+) -> None:
+    """Writes the trained parameters, a sample grid and the curves, on the first host."""
+    if jax.process_index() != 0:
+        return
+    params = jax.device_get(params)
+    save_params(workdir / "params.safetensors", params, config.to_dict())
+    figures.save_loss_curves(workdir / "loss_curves.png", logbook.rows)
+    real = photos.load(np.arange(min(SAMPLE_PHOTOS, len(photos)))) / np.float32(255)
+    L = rgb_to_lab(real)[..., 0]
+    samples = workdir / "samples"
+    samples.mkdir(exist_ok=True)
+    figures.save_comparison_grid(
+        samples / f"step_{logbook.step:07d}.png",
+        {
+            "grey": lab_to_rgb(jnp.stack([L, 0 * L, 0 * L], axis=-1)),
+            "generated": colorize(params, L),
+            "real": real,
+        },
+    )
+
+
+def _print_report(scores: dict[str, dict[str, float]], workdir: Path) -> None:
+    width = max(len(photos) for photos in scores)
+    columns = list(next(iter(scores.values())))
+    print(f"{'PSNR in dB (peak 1.0)':{width}}  {'  '.join(columns)}")
+    for photos, values in scores.items():
+        cells = (f"{values[name]:{len(name)}.2f}" for name in columns)
+        print(f"{photos:{width}}  {'  '.join(cells)}")
+    print(f"Pictures: {workdir}/samples/ and {workdir}/loss_curves.png")
+    print(
+        "Colorize a photo of your own:"
+        f" python -m colorgan_jax colorize PHOTO.jpg --params {workdir}"
+    )

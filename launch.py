@@ -1,0 +1,87 @@
+"""Trains the colorization GAN: python launch.py --config=configs/pix2pix.py
+
+The same command again goes on where the run stopped. Every value of the config can be
+overridden: --config.batch_size=8.
+"""
+
+import logging as python_logging
+import signal
+import sys
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run. Default: runs/<name of the config file>."
+)
+_MULTIHOST = flags.DEFINE_bool(
+    "multihost", False, "Train together with the other hosts of a TPU pod or cluster."
+)
+flags.mark_flag_as_required("config")
+
+
+def main(arguments: list[str]) -> None:
+    """Hands the flags over to `colorgan_jax.train`."""
+    if arguments[1:]:
+        sys.exit(f"launch.py takes flags only; found {' '.join(arguments[1:])}.")
+    config_file = Path(config_flags.get_config_filename(flags.FLAGS["config"]))
+    if not config_file.is_file():
+        sys.exit(f"--config: there is no file {config_file}; see the folder configs/.")
+    workdir = Path(_WORKDIR.value or Path("runs") / config_file.stem)
+    logging.set_verbosity(logging.INFO)
+    logging.get_absl_handler().setFormatter(
+        python_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
+    )
+    # JAX would report each kind of accelerator that it looks for and does not find.
+    python_logging.getLogger("jax").setLevel(python_logging.WARNING)
+
+    # Imported after the flags are checked: JAX and TensorFlow take seconds.
+    import jax
+
+    if _MULTIHOST.value:
+        jax.distributed.initialize()
+
+    from colorgan_jax.checkpoint import CheckpointError
+    from colorgan_jax.compilation_cache import enable_compilation_cache
+    from colorgan_jax.data import DataError
+    from colorgan_jax.inference import ParamsError
+    from colorgan_jax.logbook import NonFiniteError
+    from colorgan_jax.train import TrainingError, train
+
+    enable_compilation_cache()
+    try:
+        stopped_by = train(_CONFIG.value, workdir)
+    except (
+        CheckpointError,
+        DataError,
+        NonFiniteError,
+        ParamsError,
+        TrainingError,
+    ) as error:
+        sys.exit(f"launch.py: {error}")
+    except OSError as error:  # Such as a full disk, or a folder that is read-only.
+        sys.exit(
+            f"launch.py: {error}. What was saved before is intact; mend this and run"
+            " the same command again."
+        )
+    except KeyboardInterrupt:
+        sys.exit("launch.py: interrupted; what was saved before is intact.")
+    if stopped_by:
+        print(f"Stopped by {stopped_by}. Run the same command again to go on.")
+    if stopped_by in signal.Signals.__members__:
+        # What shells and job schedulers expect of a program ended by a signal.
+        sys.exit(128 + signal.Signals[stopped_by])
+
+
+def _parse_flags(arguments: list[str]) -> list[str]:
+    try:
+        return app.parse_flags_with_usage(arguments)
+    except AttributeError as error:  # Of ml_collections; its text suggests a name.
+        text = " ".join(str(error).replace("\\n", " ").split())
+        sys.exit(f"launch.py: the config has no such value: {text}")
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=_parse_flags)
