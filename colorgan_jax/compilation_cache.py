@@ -22,6 +22,8 @@ def enable_compilation_cache() -> None:
         except (OSError, RuntimeError):  # RuntimeError: there is no home folder
             return
         jax.config.update("jax_compilation_cache_dir", str(folder))
+    # JAX's own limit of a second leaves out much of what a short command compiles.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     # A damaged entry or a full disk costs the time to compile, and is no news to users.
     warnings.filterwarnings(
         "ignore", "Error (reading|writing) persistent compilation cache entry"

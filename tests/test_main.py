@@ -1,0 +1,290 @@
+"""The command line, run in-process on photos and tiny random parameters."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import skimage.color
+from PIL import Image
+
+from colorgan_jax import photos
+from colorgan_jax.__main__ import main
+from colorgan_jax.compilation_cache import enable_compilation_cache
+from colorgan_jax.inference import save_params
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def private_compilation_cache(tmp_path_factory, monkeypatch):
+    """Keeps the tests out of the user's cache, and what they set out of other tests."""
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in names}
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """An empty current folder, so that paths are short and relative."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def params(tmp_path_factory):
+    """The params file of an untrained generator for 8x8 pixels that gives strong colour."""
+    random = np.random.default_rng(0)
+    widths = {"encoder_1": (1, 4), "encoder_2": (4, 8), "encoder_3": (8, 8)}
+    widths |= {"decoder_1": (8, 8), "decoder_2": (16, 4), "decoder_3": (8, 2)}
+    params = {
+        name: {
+            "kernel": random.normal(0, 0.2, (4, 4, *channels)),
+            "bias": random.normal(0, 0.2, channels[1]),
+        }
+        for name, channels in widths.items()
+    }
+    path = tmp_path_factory.mktemp("workdir") / "params.safetensors"
+    save_params(path, params, {})
+    return str(path)
+
+
+def grain(height, width, channels, seed=0):
+    """Random bytes, coarse enough to survive JPEG."""
+    random = np.random.default_rng(seed)
+    small = random.integers(20, 230, (height // 8 + 1, width // 8 + 1, channels))
+    return np.kron(small, np.ones((8, 8, 1)))[:height, :width].astype(np.uint8)
+
+
+def save(path, height=40, width=60, channels=3, **options):
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    pixels = grain(height, width, channels).squeeze()
+    Image.fromarray(pixels).save(path, **options)
+
+
+def lightness(path):
+    return skimage.color.rgb2lab(photos.read_photo(path) / 255.0)[..., 0]
+
+
+def chroma(path):
+    return np.ptp(photos.read_photo(path).astype(int), axis=-1).mean()
+
+
+def test_a_grey_photo_gets_colour_and_keeps_size_and_lightness(params, capsys):
+    save("old.png", channels=1)
+    assert main(["colorize", "old.png", "--params", params]) == 0
+    output = capsys.readouterr()
+    assert output.out == f"{Path('colorized/old.png')}\n" and output.err == ""
+    with Image.open("colorized/old.png") as image:
+        assert image.size == (60, 40) and image.mode == "RGB"
+    assert chroma("old.png") == 0 and chroma("colorized/old.png") > 5
+    # 8 bits are worth up to half a unit.
+    np.testing.assert_allclose(
+        lightness("colorized/old.png"), lightness("old.png"), atol=0.6
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "format"), [("a.jpg", "JPEG"), ("a.JPEG", "JPEG"), ("a.webp", "WEBP")]
+)
+def test_the_format_is_kept_at_high_quality(params, name, format):
+    save(name, quality=95)
+    assert main(["colorize", name, "--params", params, "--output", "out"]) == 0
+    with Image.open(f"out/{name}") as image:
+        assert image.format == format and image.size == (60, 40)
+    assert np.abs(lightness(f"out/{name}") - lightness(name)).mean() < 1.5
+
+
+def test_a_photo_without_a_known_extension_becomes_png(params):
+    save("scan", format="JPEG")
+    assert main(["colorize", "scan", "--params", params]) == 0
+    with Image.open("colorized/scan.png") as image:
+        assert image.format == "PNG"
+
+
+def test_a_rotated_photo_comes_out_upright(params):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored on its side
+    save("phone.jpg", exif=exif)
+    assert main(["colorize", "phone.jpg", "--params", params]) == 0
+    with Image.open("colorized/phone.jpg") as image:
+        assert image.size == (40, 60) and not image.getexif()
+    difference = lightness("colorized/phone.jpg") - lightness("phone.jpg")
+    assert np.abs(difference).mean() < 1.5
+
+
+def test_unreadable_photos_are_named_and_the_others_go_on(params, capsys):
+    save("good.png")
+    save("also good.jpg")
+    Path("text.png").write_text("no photo")
+    Path("cut.png").write_bytes(Path("good.png").read_bytes()[:100])
+    names = ["text.png", "good.png", "missing.jpg", "cut.png", "also good.jpg"]
+    assert main(["colorize", *names, "--params", params]) == 1
+    output = capsys.readouterr()
+    assert output.out.splitlines() == [
+        f"[2/5] {Path('colorized/good.png')}",
+        f"[5/5] {Path('colorized/also good.jpg')}",
+    ]
+    errors = output.err.splitlines()
+    assert len(errors) == 4
+    for name, error in zip(
+        ["text.png", "missing.jpg", "cut.png"], errors, strict=False
+    ):
+        assert error.startswith(f"error: {name} ")
+    assert errors[3] == "error: 3 of 5 photos could not be colorized."
+    assert sorted(os.listdir("colorized")) == ["also good.jpg", "good.png"]
+
+
+def test_a_folder_keeps_its_subfolders_and_a_second_run_gives_the_same(params, capsys):
+    save("album/a.png")
+    save("album/trip/a.png", channels=1)
+    Path("album/notes.txt").write_text("no photo, not even tried")
+    for _ in range(2):
+        # The results lie inside the folder of photos, but are no photos of it.
+        arguments = ["album", "--params", params, "--output", "album/colour"]
+        assert main(["colorize", *arguments]) == 0
+        assert capsys.readouterr().out.splitlines() == [
+            f"[1/2] {Path('album/colour/a.png')}",
+            f"[2/2] {Path('album/colour/trip/a.png')}",
+        ]
+
+
+def test_photos_of_one_name_do_not_overwrite_each_other(params):
+    save("one/a.png", height=20)
+    save("two/a.png", height=30)
+    save("three/A.PNG", height=35)  # the same file where names ignore case
+    names = ["one/a.png", "two", "three/A.PNG", "one/../one/a.png"]
+    assert main(["colorize", *names, "--params", params]) == 0
+    sizes = {}
+    for name in os.listdir("colorized"):
+        with Image.open(f"colorized/{name}") as image:
+            sizes[name] = image.height
+    assert sizes == {"a.png": 20, "a-2.png": 30, "A-3.PNG": 35}
+
+
+def test_an_input_is_never_overwritten(params):
+    save("a.png")
+    save("a-2.png", height=20)
+    before = {name: Path(name).read_bytes() for name in ("a.png", "a-2.png")}
+    arguments = ["a.png", "a-2.png", "--params", params, "--output", "."]
+    assert main(["colorize", *arguments]) == 0
+    for name, content in before.items():
+        assert Path(name).read_bytes() == content
+    assert sorted(os.listdir()) == ["a-2-2.png", "a-2.png", "a-3.png", "a.png"]
+
+
+def test_a_link_to_an_input_is_never_written_through(params):
+    save("a.png")
+    before = Path("a.png").read_bytes()
+    Path("out").mkdir()
+    Path("out/a.png").symlink_to(Path("a.png").resolve())
+    assert main(["colorize", "a.png", "--params", params, "--output", "out"]) == 0
+    assert Path("a.png").read_bytes() == before
+    assert sorted(os.listdir("out")) == ["a-2.png", "a.png"]
+
+
+def test_an_older_result_is_replaced(params):
+    save("a.png")
+    save("colorized/a.png", height=8)
+    assert main(["colorize", "a.png", "--params", params]) == 0
+    with Image.open("colorized/a.png") as image:
+        assert image.size == (60, 40)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.png", "--params", "nothing"], "nothing does not exist"),
+        (
+            ["a.png", "--params", "empty"],
+            "The folder empty holds no params.safetensors",
+        ),
+        (["a.png", "--params", "a.png"], "a.png is damaged or no safetensors file"),
+        (["empty", "--params", "PARAMS"], "The folder empty holds no JPEG, PNG or"),
+        (
+            ["full", "--params", "PARAMS", "--output", "full"],
+            "cannot go into the folder",
+        ),
+        (
+            ["a.png", "--params", "PARAMS", "--output", "file"],
+            "The folder file cannot be",
+        ),
+    ],
+)
+def test_what_cannot_work_is_one_sentence(params, capsys, arguments, message):
+    save("a.png")
+    save("full/a.png")
+    Path("empty").mkdir()
+    Path("file").touch()
+    arguments = [params if word == "PARAMS" else word for word in arguments]
+    assert main(["colorize", *arguments]) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("error: ") and message in output.err
+    assert output.err.count("\n") == 1
+    assert sorted(os.listdir()) == ["a.png", "empty", "file", "full"]
+
+
+def test_a_full_disk_ends_the_run_with_one_sentence(params, capsys, monkeypatch):
+    save("a.png")
+    save("b.png")
+
+    def fill_disk(file, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", fill_disk)
+    assert main(["colorize", "a.png", "b.png", "--params", params]) == 1
+    error = capsys.readouterr().err
+    assert "No space left on device" in error and error.count("\n") == 1
+
+
+def test_usage_errors_exit_with_2(capsys):
+    for arguments in ([], ["colorise"], ["colorize", "a.png"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        assert stopped.value.code == 2
+        assert "usage: python -m colorgan_jax" in capsys.readouterr().err
+
+
+def test_the_program_prints_nothing_but_the_paths(params, folder):
+    save("a.png")
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    environment["XDG_CACHE_HOME"] = str(folder / "cache")
+    environment.pop("JAX_PLATFORMS", None)  # JAX is to look for a GPU and find none
+    for names, status in ((["a.png"], 0), (["a.png", "nothing.png"], 1)):
+        command = ["colorize", *names, "--params", params]
+        result = subprocess.run(
+            [sys.executable, "-m", "colorgan_jax", *command],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == status
+        assert len(result.stdout.splitlines()) == 1
+        assert len(result.stderr.splitlines()) == 2 * status
+    assert list((folder / "cache" / "colorgan_jax").iterdir())
+
+
+def test_the_compilation_cache_is_where_the_environment_says(folder, monkeypatch):
+    def enabled(**environment):
+        for name in ("XDG_CACHE_HOME", "HOME"):
+            monkeypatch.setenv(name, environment.get(name, ""))
+        jax.config.update("jax_compilation_cache_dir", environment.get("JAX"))
+        enable_compilation_cache()
+        return jax.config.jax_compilation_cache_dir
+
+    home, caches = str(folder / "home"), str(folder / "caches")
+    assert enabled(HOME=home) == str(folder / "home/.cache/colorgan_jax")
+    assert enabled(HOME=home, XDG_CACHE_HOME=caches) == f"{caches}/colorgan_jax"
+    assert Path(caches, "colorgan_jax").is_dir()
+    # JAX itself sets the option to the environment's JAX_COMPILATION_CACHE_DIR.
+    assert enabled(HOME=home, XDG_CACHE_HOME=caches, JAX="elsewhere") == "elsewhere"
+    Path("file").touch()
+    assert enabled(HOME=home, XDG_CACHE_HOME=str(folder / "file")) is None
