@@ -65,7 +65,7 @@ def unfolded(variables):
 
 
 def lightness(*shape):
-    """Smooth L [..., H, W] between 5 and 95 with some grain, different in each image."""
+    """Smooth L [..., H, W] from 5 to 95 with some grain, different in each image."""
     random = np.random.default_rng(1)
     *batch, height, width = shape
     y = np.linspace(0, 1, height)[:, None]

@@ -39,7 +39,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def params(tmp_path_factory):
-    """The params file of an untrained generator for 8x8 pixels that gives strong colour."""
+    """The params file of a random generator for 8x8 pixels that gives strong colour."""
     random = np.random.default_rng(0)
     widths = {"encoder_1": (1, 4), "encoder_2": (4, 8), "encoder_3": (8, 8)}
     widths |= {"decoder_1": (8, 8), "decoder_2": (16, 4), "decoder_3": (8, 2)}
