@@ -42,6 +42,8 @@ def main(arguments: list[str]) -> None:
 
     if _MULTIHOST.value:
         jax.distributed.initialize()
+        if jax.process_index() != 0:  # The first host speaks for all.
+            logging.set_verbosity(logging.ERROR)
 
     from colorgan_jax.checkpoint import CheckpointError
     from colorgan_jax.compilation_cache import enable_compilation_cache

@@ -193,7 +193,11 @@ def _read_rows(file: Path) -> list[dict[str, float]]:
     with file.open(newline="") as lines:
         # DictReader fills up a line that a kill cut off with None.
         return [
-            {name: float(cell) for name, cell in row.items() if cell}
+            {
+                name: int(cell) if name == "step" else float(cell)
+                for name, cell in row.items()
+                if cell
+            }
             for row in csv.DictReader(lines)
             if None not in row.values()
         ]

@@ -202,8 +202,9 @@ def _score_batch(params, batch: gan.Batch, key: jax.Array) -> dict[str, jax.Arra
 class StopSignals:
     """Notes Ctrl-C and SIGTERM, so that the run saves its state before it stops.
 
-    A second Ctrl-C interrupts at once, as Python does. With several hosts SIGTERM is
-    left to JAX, which makes all of them stop at the same step.
+    A second Ctrl-C ends the process at once, which leaves earlier checkpoints intact.
+    With several hosts SIGTERM is left to JAX, which makes all of them stop at the same
+    step (see `Checkpoints.reached_preemption`).
 
     Attributes:
       received: name of the signal, or None.
@@ -227,8 +228,12 @@ class StopSignals:
 
     def _note(self, number: int, _) -> None:
         self.received = signal.Signals(number).name
-        logging.warning("%s: saving, then stopping.", self.received)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        logging.warning(
+            "%s: saving, then stopping. Ctrl-C now stops at once and loses the steps"
+            " since the last checkpoint.",
+            self.received,
+        )
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _what_is_due(
