@@ -70,7 +70,11 @@ def save_loss_curves(path: str | os.PathLike, rows: Sequence[dict[str, float]]) 
     epochs = [row["epoch"] for row in validations]
     for name, label, style in (
         ("validation_psnr", "generated", {"color": _GREEN, "marker": "o"}),
-        ("validation_psnr_grey", "grey (ab = 0)", {"color": _GREY, "linestyle": "--"}),
+        (
+            "validation_psnr_grey",
+            "grey (ab = 0)",
+            {"color": _GREY, "marker": "s", "linestyle": "--"},
+        ),
     ):
         psnr.plot(epochs, [row[name] for row in validations], label=label, **style)
     psnr.set(title="Validation PSNR, dB (peak 1.0)", xlabel="epoch")

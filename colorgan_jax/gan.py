@@ -174,11 +174,13 @@ def train_step(state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
         real_logits, batch_stats = judge(params, batch_stats, ab)
         return discriminator_loss(generated_logits, real_logits), batch_stats
 
-    (d_loss, d_batch_stats), d_gradient = jax.value_and_grad(
+    metrics = {}
+    (metrics["discriminator_loss"], batch_stats), gradient = jax.value_and_grad(
         loss_of_discriminator, has_aux=True
     )(discriminator.params)
+    metrics["discriminator_gradient_norm"] = optax.tree.norm(gradient)
     discriminator = discriminator.apply_gradients(
-        grads=d_gradient, batch_stats=d_batch_stats
+        grads=gradient, batch_stats=batch_stats
     )
 
     def loss_of_generated(judged_ab):
@@ -186,14 +188,16 @@ def train_step(state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
         adversarial = adversarial_loss(logits, real=True)
         l1 = jnp.mean(jnp.abs(judged_ab - ab))
         loss = state.adversarial_weight * adversarial + state.l1_weight * l1
-        return loss, (adversarial, l1)
+        return loss, {"adversarial_loss": adversarial, "l1_loss": l1}
 
-    (g_loss, (adversarial, l1)), ab_gradient = jax.value_and_grad(
+    (metrics["generator_loss"], parts), ab_gradient = jax.value_and_grad(
         loss_of_generated, has_aux=True
     )(generated_ab)
-    (g_gradient,) = backpropagate(ab_gradient)
+    (gradient,) = backpropagate(ab_gradient)
+    metrics |= parts
+    metrics["generator_gradient_norm"] = optax.tree.norm(gradient)
     generator = generator.apply_gradients(
-        grads=g_gradient, batch_stats=generator_updates["batch_stats"]
+        grads=gradient, batch_stats=generator_updates["batch_stats"]
     )
 
     # While the average is younger than its horizon it follows faster, so that it soon forgets the
@@ -203,14 +207,6 @@ def train_step(state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
         lambda a, b: decay * a + (1 - decay) * b, state.ema, generator.variables
     )
 
-    metrics = {
-        "discriminator_loss": d_loss,
-        "generator_loss": g_loss,
-        "adversarial_loss": adversarial,
-        "l1_loss": l1,
-        "discriminator_gradient_norm": optax.tree.norm(d_gradient),
-        "generator_gradient_norm": optax.tree.norm(g_gradient),
-    }
     return state.replace(
         generator=generator, discriminator=discriminator, ema=ema
     ), metrics

@@ -36,6 +36,43 @@ class TrainingError(ValueError):
     """The run cannot start or go on: says why, and what to do."""
 
 
+class StopSignals:
+    """Notes Ctrl-C and SIGTERM, so that the run saves its state before it stops.
+
+    A second Ctrl-C ends the process at once, which leaves earlier checkpoints intact.
+    With several hosts SIGTERM is left to JAX, which makes all of them stop at the same
+    step (see `Checkpoints.reached_preemption`).
+
+    Attributes:
+      received: name of the signal, or None.
+    """
+
+    def __init__(self):
+        self.received: str | None = None
+        self._previous = {}
+
+    def __enter__(self) -> Self:
+        numbers = [signal.SIGINT]
+        if jax.process_count() == 1:
+            numbers.append(signal.SIGTERM)
+        for number in numbers:
+            self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _) -> None:
+        self.received = signal.Signals(number).name
+        logging.warning(
+            "%s: saving, then stopping. Ctrl-C now stops at once and loses the steps"
+            " since the last checkpoint.",
+            self.received,
+        )
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str | None:
     """Trains, or goes on where an earlier call with the same work directory stopped.
 
@@ -117,11 +154,14 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
             if step % config.validate_every_steps == 0 or step == last_step:
                 logbook.write_losses()
                 params = release(state.ema)
-                scores = score(params, validation_photos, config.batch_size, sharding)
-                logbook.write_scores(scores)
-                saved.save(state, validation_psnr=scores["generated"])
-                saved_at = time.monotonic()
-                _write_results(workdir, config, params, validation_photos, logbook)
+                scores = score(
+                    params, validation_photos, config.batch_size, sharding, signals
+                )
+                if scores is not None:
+                    logbook.write_scores(scores)
+                    saved.save(state, validation_psnr=scores["generated"])
+                    saved_at = time.monotonic()
+                    _write_results(workdir, config, params, validation_photos, logbook)
                 logbook.restart_clock()
 
             stopped_by, save_is_due = _what_is_due(
@@ -157,8 +197,12 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
 
 
 def score(
-    params, photos: data.Photos, batch_size: int, sharding: NamedSharding
-) -> dict[str, float]:
+    params,
+    photos: data.Photos,
+    batch_size: int,
+    sharding: NamedSharding,
+    signals: StopSignals | None = None,
+) -> dict[str, float] | None:
     """Mean PSNR over photos, beside what two colorizations without a model get.
 
     Args:
@@ -166,17 +210,20 @@ def score(
       photos: every one counts once.
       batch_size: how many to colorize at a time, over all devices.
       sharding: as in `data.validation_batches`.
+      signals: where one is received, the score is given up.
 
     Returns:
-      Decibels at peak 1.0, mean of the photos' own values: "generated", "grey" (ab =
+      None if given up, else decibels at peak 1.0, mean of the photos' own values: "generated", "grey" (ab =
       0) and "random ab" (the report's baseline: uniform in [-110, 110], pixel by
       pixel).
     """
     batches = data.validation_batches(photos, batch_size=batch_size, sharding=sharding)
-    totals = [
-        _score_batch(params, batch, jax.random.key(number))
-        for number, batch in enumerate(batches)
-    ]
+    totals = []
+    for number, batch in enumerate(batches):
+        totals.append(_score_batch(params, batch, jax.random.key(number)))
+        jax.block_until_ready(totals[-1])
+        if signals and signals.received and jax.process_count() == 1:
+            return None
     return {
         name: float(sum(total[name] for total in totals)) / len(photos)
         for name in totals[0]
@@ -197,43 +244,6 @@ def _score_batch(params, batch: gan.Batch, key: jax.Array) -> dict[str, jax.Arra
         name: jnp.sum(psnr(lab_to_rgb(lab), real) * batch["mask"])
         for name, lab in candidates.items()
     }
-
-
-class StopSignals:
-    """Notes Ctrl-C and SIGTERM, so that the run saves its state before it stops.
-
-    A second Ctrl-C ends the process at once, which leaves earlier checkpoints intact.
-    With several hosts SIGTERM is left to JAX, which makes all of them stop at the same
-    step (see `Checkpoints.reached_preemption`).
-
-    Attributes:
-      received: name of the signal, or None.
-    """
-
-    def __init__(self):
-        self.received: str | None = None
-        self._previous = {}
-
-    def __enter__(self) -> Self:
-        numbers = [signal.SIGINT]
-        if jax.process_count() == 1:
-            numbers.append(signal.SIGTERM)
-        for number in numbers:
-            self._previous[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, _) -> None:
-        self.received = signal.Signals(number).name
-        logging.warning(
-            "%s: saving, then stopping. Ctrl-C now stops at once and loses the steps"
-            " since the last checkpoint.",
-            self.received,
-        )
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _what_is_due(

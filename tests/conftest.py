@@ -1,10 +1,20 @@
-"""Runs the tests on two virtual CPU devices, so that sharding is always exercised."""
+"""Runs the tests on two virtual CPU devices, so that sharding is always exercised.
+
+What is set here reaches the processes that tests start, too.
+"""
 
 import os
+from pathlib import Path
 
-# Read when JAX and TensorFlow start, hence set before any test module imports them.
+# Read when JAX starts, hence set before any test module imports it.
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["JAX_DEFAULT_PRNG_IMPL"] = "rbg"  # As train.py: it compiles much faster.
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
 )
+os.environ["JAX_DEFAULT_PRNG_IMPL"] = "rbg"  # As train.py: it compiles much faster.
+
+# What one test or process compiles, the others find again.
+os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
+    Path(__file__).parent.parent / ".pytest_cache" / "jax"
+)
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
