@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-# Read when TensorFlow is imported: what it logs of its own operations is of no use here.
+# Read when TensorFlow is imported: what it logs of its operations is of no use here.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
@@ -207,7 +207,7 @@ def colour_strength(rgb: np.ndarray) -> float:
 
 
 def steps_per_epoch(photos: Photos, batch_size: int) -> int:
-    """Number of whole batches in an epoch: what is left of a shuffle waits for the next."""
+    """Number of whole batches in an epoch; the rest of a shuffle is left out."""
     return len(photos) // batch_size
 
 
@@ -460,19 +460,39 @@ def _read_usable(
 def _parallel(
     function: Callable, arguments: Sequence[int], *dtypes: tf.DType
 ) -> Iterator[tuple[np.ndarray, ...]]:
-    """Maps a Python function over integers: in parallel, ahead of time, in order."""
+    """Maps a Python function over integers: in parallel, ahead of time, in order.
+
+    Raises:
+      DataError: if the function raises `PhotoError`.
+    """
+    errors = []
+
+    def noting_errors(argument):
+        try:
+            return function(argument)
+        except PhotoError as error:  # tf.data would bury it in an error of its own.
+            errors.append(error)
+            raise
+
     # Decoding, resizing and copying release the interpreter lock, so that the threads
     # of tf.data do run side by side.
     dataset = (
         tf.data.Dataset.from_tensor_slices(np.asarray(arguments, np.int64))
         .map(
-            lambda argument: tf.numpy_function(function, [argument], dtypes),
+            lambda argument: tf.numpy_function(noting_errors, [argument], dtypes),
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
         .prefetch(tf.data.AUTOTUNE)
     )
-    return dataset.as_numpy_iterator()
+    try:
+        yield from dataset.as_numpy_iterator()
+    except tf.errors.OpError as error:
+        if not errors:
+            raise
+        raise DataError(
+            f"A photo could be read when the run started, but no longer: {errors[0]}"
+        ) from error
 
 
 def _rows_of_this_host(batch_size: int) -> slice:

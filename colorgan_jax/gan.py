@@ -1,8 +1,8 @@
 """The conditional GAN: losses, the state of both networks, and one training step.
 
-Pure functions over a batch `{"L": [B, S, S, 1], "ab": [B, S, S, 2]}`, float32 in [-1, 1]. Run
-`train_step` under `jax.jit` with the state donated; with the batch sharded over devices, every
-mean below, those of BatchNorm included, is one over the global batch.
+Pure functions over a batch `{"L": [B, S, S, 1], "ab": [B, S, S, 2]}`, float32 in
+[-1, 1]. Run `train_step` under `jax.jit` with the state donated; with the batch sharded
+over devices, every mean below, those of BatchNorm included, is over the global batch.
 """
 
 from typing import Any
@@ -36,7 +36,8 @@ class GANState(struct.PyTreeNode):
     Attributes:
       generator: the generator being trained.
       discriminator: the discriminator being trained.
-      ema: exponential moving average of the generator's variables: what is validated and released.
+      ema: exponential moving average of the generator's variables: what is validated
+        and released.
       key: random key of the run; step k draws its dropout from `fold_in(key, k)`.
       l1_weight: weight of the L1 loss in the generator's loss (lambda in pix2pix).
       adversarial_weight: weight of the adversarial loss in the generator's loss.
@@ -75,7 +76,8 @@ def create_state(
       key: random key; the same key gives the same state.
       generator: its `image_size` is also what the discriminator is initialized for.
       discriminator: the PatchGAN.
-      learning_rate: of both Adam optimizers (report, section 2.3), with `beta1` and `beta2`.
+      learning_rate: of both Adam optimizers (report, section 2.3), with `beta1` and
+        `beta2`.
       l1_weight: see `GANState`, as for `adversarial_weight` and `ema_decay`.
     """
     generator_key, discriminator_key, run_key = jax.random.split(key, 3)
@@ -106,7 +108,7 @@ def create_state(
 
 
 def adversarial_loss(logits: jax.Array, *, real: bool) -> jax.Array:
-    """Mean binary cross-entropy of patch logits against "all real" or "all generated"."""
+    """Mean binary cross-entropy of patch logits against all real or all generated."""
     return jnp.mean(
         optax.sigmoid_binary_cross_entropy(logits, jnp.full_like(logits, real))
     )
@@ -115,9 +117,9 @@ def adversarial_loss(logits: jax.Array, *, real: bool) -> jax.Array:
 def discriminator_loss(
     generated_logits: jax.Array, real_logits: jax.Array
 ) -> jax.Array:
-    """The discriminator's loss: BCE on generated and on real (report, section 2.3), averaged.
+    """Binary cross-entropy on generated and on real photos (report, section 2.3).
 
-    The average, a factor of a half, is pix2pix's: it slows the discriminator down.
+    Their average, not their sum: pix2pix slows the discriminator down by that.
     """
     generated = adversarial_loss(generated_logits, real=False)
     real = adversarial_loss(real_logits, real=True)
@@ -125,19 +127,20 @@ def discriminator_loss(
 
 
 def train_step(state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
-    """One step of Adam on the discriminator, then one on the generator (report, section 2.3).
+    """Adam on the discriminator, then on the generator (report, section 2.3).
 
-    The generator runs forward once: its output trains the discriminator as a constant, and is
-    then judged by the updated discriminator; the gradient of that judgement goes back through the
-    same forward pass.
+    The generator runs forward once: its output trains the discriminator as a constant,
+    and is then judged by the updated discriminator; the gradient of that judgement goes
+    back through the same forward pass.
 
     Args:
       state: the state before; donate it.
       batch: see the top of this module.
 
     Returns:
-      The state after, and the step's scalars: "discriminator_loss", "generator_loss" and its two
-      unweighted parts "adversarial_loss" and "l1_loss", and the global norms of both gradients.
+      The state after, and the step's scalars: "discriminator_loss", "generator_loss" and
+      its two unweighted parts "adversarial_loss" and "l1_loss", and the global norms of
+      both gradients.
     """
     generator, discriminator = state.generator, state.discriminator
     L, ab = batch["L"], batch["ab"]
@@ -200,13 +203,11 @@ def train_step(state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
         grads=gradient, batch_stats=generator_updates["batch_stats"]
     )
 
-    # While the average is younger than its horizon it follows faster, so that it soon forgets the
-    # random initial parameters.
+    # While the average is younger than its horizon it follows faster, so that it soon
+    # forgets the random initial parameters.
     decay = jnp.minimum(state.ema_decay, (1.0 + state.step) / (10.0 + state.step))
     ema = jax.tree.map(
         lambda a, b: decay * a + (1 - decay) * b, state.ema, generator.variables
     )
-
-    return state.replace(
-        generator=generator, discriminator=discriminator, ema=ema
-    ), metrics
+    state = state.replace(generator=generator, discriminator=discriminator, ema=ema)
+    return state, metrics

@@ -1,11 +1,11 @@
 """The two networks of the report: a U-Net generator and a PatchGAN discriminator.
 
-Images are `[batch, height, width, channels]`, scaled as in `lab.to_network`: L in [-1, 1] with one
-channel, ab in [-1, 1] with two. Filter counts, strides and the choices that the report leaves open
-follow pix2pix (Isola et al. 2017, "Image-to-Image Translation with Conditional Adversarial
-Networks", appendix 6.1).
+Images are `[batch, height, width, channels]`, scaled as by `lab.to_network`: L in
+[-1, 1] with one channel, ab in [-1, 1] with two. Filter counts, strides and the choices
+that the report leaves open follow pix2pix (Isola et al. 2017, "Image-to-Image Translation
+with Conditional Adversarial Networks", appendix 6.1).
 
-A convolution that BatchNorm follows has no bias of its own: BatchNorm would subtract it again.
+A convolution that BatchNorm follows has no bias: BatchNorm would subtract it again.
 """
 
 import math
@@ -26,7 +26,7 @@ def _scale_init(key, shape, dtype=jnp.float32):
     return 1.0 + 0.02 * jax.random.normal(key, shape, dtype)
 
 
-# BatchNorm over the global batch: under `jit` a mean over a sharded axis spans all devices.
+# Over the global batch: under `jit` a mean over a sharded axis spans all devices.
 _BatchNorm = partial(
     nn.BatchNorm, momentum=0.9, epsilon=BATCH_NORM_EPSILON, scale_init=_scale_init
 )
@@ -38,7 +38,7 @@ def leaky_relu(x: jax.Array) -> jax.Array:
 
 
 def unet_depth(image_size: int) -> int:
-    """Number of encoder (and of decoder) blocks that take `image_size` down to one pixel.
+    """Number of encoder (and of decoder) blocks between an image and one pixel.
 
     Args:
       image_size: height and width that the network sees; a power of two, 8 or more.
@@ -49,19 +49,19 @@ def unet_depth(image_size: int) -> int:
     depth = int(math.log2(image_size)) if image_size > 0 else 0
     if image_size < 8 or 2**depth != image_size:
         raise ValueError(
-            f"image_size must be a power of two, 8 or more: the U-Net halves it down to one pixel;"
-            f" got {image_size}."
+            f"image_size is {image_size}: it must be a power of two, 8 or more, since the"
+            " U-Net halves it down to one pixel."
         )
     return depth
 
 
 def block_widths(filters: int, depth: int) -> list[int]:
-    """Output channels of the encoder blocks: doubling from `filters` up to eight times that."""
+    """Output channels of the encoder blocks: doubling from `filters` up to 8 times."""
     return [filters * min(2**block, 8) for block in range(depth)]
 
 
 class EncoderBlock(nn.Module):
-    """Halves the image: convolution 4x4 stride 2, then BatchNorm (report, section 2.1)."""
+    """Halves the image: convolution, BatchNorm (report, section 2.1)."""
 
     features: int
     norm: bool = True
@@ -75,7 +75,7 @@ class EncoderBlock(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """Doubles the image: ReLU, transposed convolution 4x4 stride 2, BatchNorm, dropout."""
+    """Doubles the image: ReLU, transposed convolution, BatchNorm, dropout."""
 
     features: int
     norm: bool = True
@@ -92,15 +92,15 @@ class DecoderBlock(nn.Module):
 class Generator(nn.Module):
     """U-Net from lightness to colour (report, section 2.1 and figure 2).
 
-    `depth = log2(image_size)` encoder blocks take the image down to one pixel; as many decoder
-    blocks take it back up, each but the first fed with the output of the encoder block of its own
-    resolution beside that of the decoder block before it.
+    `depth = log2(image_size)` encoder blocks take the image down to one pixel; as many
+    decoder blocks take it back up, each but the first fed with the output of the encoder
+    block of its own resolution beside that of the decoder block before it.
 
     Attributes:
       filters: output channels of the first encoder block; the report's size is 64.
       image_size: height and width of the input, a power of two.
-      dropout: rate in the three innermost decoder blocks while training; it is the "random noise"
-        of the report, as in pix2pix.
+      dropout: rate in the three innermost decoder blocks while training; it is the
+        "random noise" of the report, as in pix2pix.
     """
 
     filters: int = 64
@@ -111,8 +111,8 @@ class Generator(nn.Module):
     def __call__(self, L: jax.Array, *, train: bool) -> jax.Array:
         """Predicts ab `[B, S, S, 2]` in [-1, 1] from L `[B, S, S, 1]` in [-1, 1].
 
-        With `train=True` it uses and updates batch statistics (collection "batch_stats") and draws
-        dropout from the random stream "dropout".
+        With `train=True` it uses the statistics of the batch, updates the running ones
+        (collection "batch_stats"), and draws dropout from the random stream "dropout".
         """
         depth = unet_depth(self.image_size)
         widths = block_widths(self.filters, depth)
@@ -144,8 +144,8 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """PatchGAN: one real-or-generated logit for each 70x70 patch (report, section 2.2).
 
-    Four blocks of convolution 4x4, BatchNorm (not in the first) and LeakyReLU, strides 2, 2, 2, 1,
-    then one convolution 4x4 of stride 1 down to one channel. Every convolution pads by 1.
+    Four blocks of convolution, BatchNorm (not in the first) and LeakyReLU, strides 2, 2,
+    2, 1, then one convolution of stride 1 down to one channel. All are 4x4 and pad by 1.
 
     Attributes:
       filters: output channels of the first block, doubled by each further one.
@@ -155,7 +155,7 @@ class Discriminator(nn.Module):
 
     @nn.compact
     def __call__(self, L: jax.Array, ab: jax.Array, *, train: bool) -> jax.Array:
-        """Judges ab `[B, H, W, 2]` given L `[B, H, W, 1]`; returns logits `[B, H/8-2, W/8-2, 1]`."""
+        """Logits `[B, H/8-2, W/8-2, 1]` of ab `[B, H, W, 2]` given L `[B, H, W, 1]`."""
         x = jnp.concatenate([L, ab], axis=-1)
         for block, Conv in enumerate(
             [DownConv, DownConv, DownConv, StrideOneConv], start=1

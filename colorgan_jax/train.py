@@ -1,4 +1,4 @@
-"""A training run, from the config to the trained parameters: the parts tied together."""
+"""A training run, from config to trained parameters: the parts tied together."""
 
 import json
 import os
@@ -17,7 +17,14 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from colorgan_jax import data, figures, gan
 from colorgan_jax.checkpoint import Checkpoints
-from colorgan_jax.inference import colorize, fold_batch_norm, predict_ab, save_params
+from colorgan_jax.inference import (
+    PARAMS_FILE,
+    Params,
+    colorize,
+    fold_batch_norm,
+    predict_ab,
+    save_params,
+)
 from colorgan_jax.lab import from_network, lab_to_rgb, limit_chroma, rgb_to_lab
 from colorgan_jax.logbook import Logbook
 from colorgan_jax.metrics import psnr
@@ -25,6 +32,9 @@ from colorgan_jax.models import Discriminator, Generator, unet_depth
 
 # What the shapes of the state depend on: fixed for the life of a work directory.
 ARCHITECTURE = ("image_size", "generator.filters", "discriminator.filters")
+
+# JAX's default generator costs the compiler for CPUs a second for each array drawn.
+RANDOM_GENERATOR = "rbg"
 
 # How many photos a sample grid shows, and how many training photos the final scores
 # are taken on.
@@ -99,13 +109,15 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
     started = time.monotonic()
     workdir = Path(workdir)
     _check_config(config)
-    _claim_workdir(workdir, config)
+    _check_workdir(workdir, config)
     train_photos, validation_photos = data.load_photos(config)
+    if jax.process_index() == 0:
+        _write_config(workdir, config)
     steps_per_epoch = data.steps_per_epoch(train_photos, config.batch_size)
     last_step = config.epochs * steps_per_epoch
 
     logging.info(
-        "Training on %d %s, step by step after a compilation that takes up to a minute.",
+        "Training on %d %s; compiling the first step may take a minute.",
         jax.device_count(),
         jax.devices()[0].device_kind,
     )
@@ -197,7 +209,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
 
 
 def score(
-    params,
+    params: Params,
     photos: data.Photos,
     batch_size: int,
     sharding: NamedSharding,
@@ -213,14 +225,15 @@ def score(
       signals: where one is received, the score is given up.
 
     Returns:
-      None if given up, else decibels at peak 1.0, mean of the photos' own values: "generated", "grey" (ab =
-      0) and "random ab" (the report's baseline: uniform in [-110, 110], pixel by
-      pixel).
+      None if given up, else decibels at peak 1.0, mean of the photos' own values:
+      "generated", "grey" (ab = 0) and "random ab" (the report's baseline: uniform in
+      [-110, 110], pixel by pixel).
     """
     batches = data.validation_batches(photos, batch_size=batch_size, sharding=sharding)
     totals = []
     for number, batch in enumerate(batches):
-        totals.append(_score_batch(params, batch, jax.random.key(number)))
+        key = jax.random.key(number, impl=RANDOM_GENERATOR)
+        totals.append(_score_batch(params, batch, key))
         jax.block_until_ready(totals[-1])
         if signals and signals.received and jax.process_count() == 1:
             return None
@@ -231,7 +244,9 @@ def score(
 
 
 @jax.jit
-def _score_batch(params, batch: gan.Batch, key: jax.Array) -> dict[str, jax.Array]:
+def _score_batch(
+    params: Params, batch: gan.Batch, key: jax.Array
+) -> dict[str, jax.Array]:
     L, ab = batch["L"], batch["ab"]
     real = lab_to_rgb(from_network(L, ab))
     random_ab = jax.random.uniform(key, ab.shape, minval=-1.0, maxval=1.0)
@@ -311,28 +326,31 @@ def _check_config(config: ml_collections.ConfigDict) -> None:
             )
 
 
-def _claim_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
-    """Makes the work directory, or checks that this config fits what is in it."""
+def _check_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
+    """Refuses a work directory with other networks; logs what else has changed."""
     file = workdir / "config.json"
-    if file.exists():
-        before = _flatten(json.loads(file.read_text()))
-        changed = {
-            name: f"{name} {before[name]} -> {value}"
-            for name, value in _flatten(config.to_dict()).items()
-            if name in before and before[name] != value
-        }
-        if refused := [changed[name] for name in ARCHITECTURE if name in changed]:
-            raise TrainingError(
-                f"{workdir} holds a run with other networks ({', '.join(refused)});"
-                " choose another --workdir, or the config that it was started with."
-            )
-        for change in changed.values():
-            logging.warning("Config changed since the run was started: %s.", change)
-    if jax.process_index() == 0:
-        workdir.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".json.partial")
-        partial.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
-        partial.replace(file)
+    if not file.exists():
+        return
+    before = _flatten(json.loads(file.read_text()))
+    changed = {
+        name: f"{name} {before[name]} -> {value}"
+        for name, value in _flatten(config.to_dict()).items()
+        if name in before and before[name] != value
+    }
+    if refused := [changed[name] for name in ARCHITECTURE if name in changed]:
+        raise TrainingError(
+            f"{workdir} holds a run with other networks ({', '.join(refused)}); choose"
+            " another --workdir, or the config that it was started with."
+        )
+    for change in changed.values():
+        logging.warning("Config changed since the run was started: %s.", change)
+
+
+def _write_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
+    workdir.mkdir(parents=True, exist_ok=True)
+    partial = workdir / "config.json.partial"
+    partial.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
+    partial.replace(workdir / "config.json")
 
 
 def _flatten(config: dict, prefix: str = "") -> dict:
@@ -348,8 +366,7 @@ def _flatten(config: dict, prefix: str = "") -> dict:
 
 def _new_state(config: ml_collections.ConfigDict) -> gan.GANState:
     return gan.create_state(
-        # JAX's default generator takes the CPU compiler a second for each array drawn.
-        jax.random.key(config.seed, impl="rbg"),
+        jax.random.key(config.seed, impl=RANDOM_GENERATOR),
         Generator(image_size=config.image_size, **config.generator),
         Discriminator(**config.discriminator),
         **config.optimizer,
@@ -361,15 +378,15 @@ def _new_state(config: ml_collections.ConfigDict) -> gan.GANState:
 def _write_results(
     workdir: Path,
     config: ml_collections.ConfigDict,
-    params,
+    params: Params,
     photos: data.Photos,
     logbook: Logbook,
 ) -> None:
-    """Writes the trained parameters, a sample grid and the curves, on the first host."""
+    """Writes parameters, a sample grid and the curves, on the first host."""
     if jax.process_index() != 0:
         return
     params = jax.device_get(params)
-    save_params(workdir / "params.safetensors", params, config.to_dict())
+    save_params(workdir / PARAMS_FILE, params, config.to_dict())
     figures.save_loss_curves(workdir / "loss_curves.png", logbook.rows)
     real = photos.load(np.arange(min(SAMPLE_PHOTOS, len(photos)))) / np.float32(255)
     L = rgb_to_lab(real)[..., 0]

@@ -1,4 +1,4 @@
-"""The report's whole recipe (sections 2 and 3), with pix2pix's values where it is silent."""
+"""The report's recipe (sections 2, 3), with pix2pix's values where it is silent."""
 
 import ml_collections
 

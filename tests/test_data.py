@@ -192,6 +192,16 @@ def test_photos_that_do_not_fit_into_memory_are_read_anew(folder, sharding):
     assert_equal(batches_of(anew, sharding), batches_of(kept, sharding))
 
 
+def test_a_photo_that_vanishes_is_named(folder, tmp_path, sharding):
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    train, _ = data.load_photos(config_for(tmp_path, memory_gigabytes=1e-6))
+    for file in tmp_path.iterdir():
+        file.unlink()
+    with pytest.raises(data.DataError, match=r"no longer: .*\.png cannot be opened"):
+        batches_of(train, sharding)
+
+
 def test_validation_counts_every_photo_once(folder, sharding):
     _, validation = data.load_photos(
         config_for(folder, train_photos=6, validation_photos=7)

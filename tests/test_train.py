@@ -1,0 +1,264 @@
+"""Whole training runs: what they write, how they stop, how they go on."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from colorgan_jax import colorize, load_params
+from colorgan_jax.checkpoint import Checkpoints
+from colorgan_jax.data import DataError, load_photos
+from colorgan_jax.logbook import NonFiniteError
+from colorgan_jax.train import TrainingError, _new_state, train
+from configs import quickstart
+
+ROOT = Path(__file__).parent.parent
+# A run whose steps take milliseconds, as overrides and as a config.
+TINY = {
+    "image_size": 32,
+    "generator.filters": 4,
+    "discriminator.filters": 4,
+    "batch_size": 8,
+    "log_every_steps": 5,
+    "validate_every_steps": 1000,
+}
+
+
+def tiny_config(**values):
+    config = quickstart.get_config()
+    for name, value in (TINY | values).items():
+        config.update_from_flattened_dict({name: value})
+    return config
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The work directory of a run that came to its end, and what it printed."""
+    workdir = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        lines = []
+        patch.setattr("builtins.print", lambda *words: lines.append(" ".join(words)))
+        assert train(tiny_config(epochs=2, validate_every_steps=19), workdir) is None
+    return workdir, lines
+
+
+def read_metrics(workdir):
+    with (workdir / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def latest_step(workdir):
+    with Checkpoints(workdir) as saved:
+        return saved.latest_step()
+
+
+def state_of(workdir):
+    """Every array of the newest checkpoint, random key included."""
+    with Checkpoints(workdir) as saved:
+        state = saved.restore(
+            jax.eval_shape(jax.jit(lambda: _new_state(tiny_config())))
+        )
+    return jax.device_get(
+        jax.tree.leaves(state.replace(key=jax.random.key_data(state.key)))
+    )
+
+
+def test_a_run_leaves_metrics_pictures_and_parameters(finished):
+    workdir, lines = finished
+    rows = read_metrics(workdir)
+    # 157 photos make 19 steps an epoch; losses are written every 5 and at its end.
+    assert [float(row["step"]) for row in rows if row["l1_loss"]] == [
+        *(5, 10, 15, 19),
+        *(20, 25, 30, 35, 38),
+    ]
+    validations = [row for row in rows if row["validation_psnr"]]
+    assert [float(row["epoch"]) for row in validations] == [1, 2]
+    for file in ("loss_curves.png", "samples/step_0000038.png"):
+        assert Image.open(workdir / file).width > 500
+    assert list((workdir / "tensorboard").glob("events*"))
+    assert json.loads((workdir / "config.json").read_text())["batch_size"] == 8
+    rgb = colorize(load_params(workdir), np.full((20, 30), 50.0))
+    assert rgb.shape == (20, 30, 3)
+    assert any(line.startswith("23 validation photos") for line in lines)
+    assert f"--params {workdir}" in lines[-1]
+
+
+def test_grey_and_random_score_what_arithmetic_says(finished):
+    workdir, _ = finished
+    row = [row for row in read_metrics(workdir) if row["validation_psnr"]][-1]
+    # Independently: scikit-image's Lab, its PSNR, and its photos.
+    from skimage.color import lab2rgb, rgb2lab
+    from skimage.metrics import peak_signal_noise_ratio
+
+    _, validation = load_photos(tiny_config())
+    noise = np.random.default_rng(0)
+    scores = {"grey": [], "random": []}
+    for pixels in validation.load(np.arange(len(validation))):
+        L = rgb2lab(pixels)[..., :1]
+        for name, ab in (
+            ("grey", np.zeros((32, 32, 2))),
+            ("random", noise.uniform(-110, 110, (32, 32, 2))),
+        ):
+            with warnings.catch_warnings(action="ignore"):  # Of colours out of gamut.
+                rgb = lab2rgb(np.concatenate([L, ab], axis=-1))
+            scores[name].append(
+                peak_signal_noise_ratio(pixels / 255, rgb, data_range=1)
+            )
+    for name, tolerance in (("grey", 0.02), ("random", 0.1)):
+        np.testing.assert_allclose(
+            float(row[f"validation_psnr_{name}"]),
+            np.mean(scores[name]),
+            atol=tolerance,
+        )
+
+
+def test_a_finished_run_ends_again_at_once(finished):
+    workdir, _ = finished
+    before = read_metrics(workdir)
+    assert train(tiny_config(epochs=2, validate_every_steps=19), workdir) is None
+    assert read_metrics(workdir) == before
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(finished, tmp_path):
+    workdir, _ = finished
+    step = latest_step(workdir)
+    config = tiny_config(epochs=4, **{"optimizer.learning_rate": 1e30})
+    with pytest.raises(NonFiniteError, match=r"at step \d+.*learning_rate"):
+        train(config, workdir)
+    assert latest_step(workdir) == step
+
+
+def test_other_networks_are_refused_by_name(finished):
+    workdir, _ = finished
+    before = (workdir / "config.json").read_text()
+    with pytest.raises(TrainingError, match=r"generator.filters 4 -> 8"):
+        train(tiny_config(**{"generator.filters": 8}), workdir)
+    assert (workdir / "config.json").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("batch_size", 1, "BatchNorm"),
+        ("batch_size", 7, "multiple of the 2 devices"),
+        ("image_size", 48, "power of two"),
+        ("image_size", 16, "32"),
+        ("validate_every_steps", 0, "1 or more"),
+    ],
+)
+def test_impossible_values_are_refused(name, value, message, tmp_path):
+    with pytest.raises(TrainingError, match=rf"--config.{name}.*{message}"):
+        train(tiny_config(**{name: value}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_without_photos_leaves_nothing_behind(tmp_path):
+    config = tiny_config(**{"data.source": str(tmp_path)})
+    with pytest.raises(DataError, match="0 usable photos"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_time_limit_saves_and_says_so(tmp_path):
+    config = tiny_config(epochs=2, time_limit_minutes=1e-6)
+    assert train(config, tmp_path) == "the time limit"
+    assert latest_step(tmp_path) == 1
+    assert load_params(tmp_path)
+
+
+def launch(workdir, environment=(), **values):
+    """Starts launch.py as a user would, on the tiny run."""
+    overrides = [f"--config.{name}={value}" for name, value in (TINY | values).items()]
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "launch.py",
+            "--config=configs/quickstart.py",
+            f"--workdir={workdir}",
+            *overrides,
+            *(["--multihost"] if environment else []),
+        ],
+        cwd=ROOT,
+        env=os.environ | dict(environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for(condition, process):
+    """Waits until it holds; fails if the process ends first."""
+    while not condition():
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """The state at the end of a run of 76 steps in one go."""
+    workdir = tmp_path_factory.mktemp("uninterrupted")
+    process = launch(workdir, epochs=4)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    return state_of(workdir)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_run_goes_on_to_the_very_same_state(
+    number, tmp_path, uninterrupted
+):
+    # One save a step, so that there is something to go on from after SIGKILL.
+    process = launch(tmp_path, epochs=4, checkpoint_every_minutes=0)
+    folder = tmp_path / "checkpoints"
+    wait_for(lambda: folder.exists() and any(folder.glob("[1-9]")), process)
+    process.send_signal(number)
+    output, _ = process.communicate()
+    if number == signal.SIGKILL:
+        assert process.returncode == -number
+    else:
+        assert process.returncode == 128 + number, output
+        assert "Run the same command again to go on." in output
+        assert load_params(tmp_path)
+    assert 1 <= latest_step(tmp_path) < 76
+
+    process = launch(tmp_path, epochs=4)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert "Going on after step" in output
+    jax.tree.map(np.testing.assert_array_equal, state_of(tmp_path), uninterrupted)
+    steps = [float(row["step"]) for row in read_metrics(tmp_path) if row["l1_loss"]]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 76
+
+
+def test_two_hosts_train_what_one_does(tmp_path, uninterrupted):
+    processes = [
+        launch(
+            tmp_path,
+            # Slurm's variables, by which JAX finds the hosts of a job.
+            {
+                "SLURM_JOB_ID": str(os.getpid()),
+                "SLURM_STEP_NODELIST": "localhost",
+                "SLURM_NTASKS": "2",
+                "SLURM_PROCID": str(host),
+                "SLURM_LOCALID": "0",
+            },
+            epochs=1,
+        )
+        for host in range(2)
+    ]
+    outputs = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert "23 validation photos" in outputs[0]
+    assert "validation photos" not in outputs[1]
+    assert latest_step(tmp_path) == 19
