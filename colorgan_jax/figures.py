@@ -46,9 +46,9 @@ def save_loss_curves(path: str | os.PathLike, rows: Sequence[dict[str, float]]) 
 
     Args:
       path: of the PNG to write.
-      rows: of metrics.csv: each has "epoch" (a float), and either the losses
-        "discriminator_loss", "generator_loss", "l1_loss" averaged since the row
-        before, or "validation_psnr" and "validation_psnr_grey".
+      rows: of metrics.csv: each has "step" and "epoch" (a float), and either
+        "discriminator_loss" and "generator_loss", averaged over the steps since the
+        row before, or "validation_psnr" and "validation_psnr_grey".
     """
     figure, (discriminator, generator, psnr) = plt.subplots(
         1, 3, figsize=(13, 3.8), layout="constrained"
@@ -86,12 +86,16 @@ def save_loss_curves(path: str | os.PathLike, rows: Sequence[dict[str, float]]) 
 
 
 def _plot_loss(axis, rows, name: str, color: str) -> None:
-    """Every row as a thin line, the mean of each epoch as a thick one."""
+    """Every row as a thin line, the mean over the steps of each epoch as a thick one."""
     epochs = np.array([row["epoch"] for row in rows])
     values = np.array([row[name] for row in rows])
+    steps = np.diff([row["step"] for row in rows], prepend=0)
     axis.plot(epochs, values, color=color, alpha=0.35, linewidth=0.8, label="logged")
     whole = np.ceil(epochs).astype(int)
     ends = np.unique(whole)
     if len(ends) > 1:
-        means = [values[whole == end].mean() for end in ends]
+        means = [
+            np.average(values[whole == end], weights=steps[whole == end])
+            for end in ends
+        ]
         axis.plot(ends - 0.5, means, color=color, linewidth=2, label="mean of an epoch")

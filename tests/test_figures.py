@@ -1,0 +1,55 @@
+"""Figures: what they plot, and files that an image viewer opens."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from PIL import Image
+
+from colorgan_jax import figures
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Keeps figures open, so that a test can look at what is in them."""
+    monkeypatch.setattr(plt, "close", lambda _: None)
+    yield plt.gcf
+    plt.close("all")
+
+
+def test_loss_curves_show_means_of_epochs_and_grey(tmp_path, drawn):
+    def losses(step, epoch, value):
+        return {
+            "step": step,
+            "epoch": epoch,
+            "discriminator_loss": value,
+            "generator_loss": 10 * value,
+        }
+
+    rows = [
+        losses(6, 0.6, 1.0),
+        losses(10, 1.0, 2.0),  # Four steps: counts less than the row of six.
+        {"step": 10, "epoch": 1.0, "validation_psnr": 22, "validation_psnr_grey": 23},
+        losses(20, 2.0, 3.0),
+    ]
+    figures.save_loss_curves(tmp_path / "curves.png", rows)
+    discriminator, generator, psnr = drawn().axes
+    for axis, factor in ((discriminator, 1), (generator, 10)):
+        lines = {line.get_label(): line.get_xydata() for line in axis.lines}
+        np.testing.assert_allclose(
+            lines["mean of an epoch"], [[0.5, factor * 1.4], [1.5, factor * 3.0]]
+        )
+    lines = {line.get_label(): line.get_xydata().tolist() for line in psnr.lines}
+    assert lines == {"generated": [[1, 22]], "grey (ab = 0)": [[1, 23]]}
+    assert Image.open(tmp_path / "curves.png").width > 1000
+
+
+def test_a_grid_has_a_row_for_each_photo_in_each_column(tmp_path, drawn):
+    photos = [np.full((8, 8, 3), value, np.float32) for value in (0.0, 0.5)]
+    columns = {"grey": photos, "generated": photos[::-1], "real": photos}
+    figures.save_comparison_grid(tmp_path / "grid.png", columns)
+    shown = [[axis.images[0].get_array()[0, 0, 0] for axis in drawn().axes]]
+    np.testing.assert_array_equal(
+        np.reshape(shown, (2, 3)), [[0, 0.5, 0], [0.5, 0, 0.5]]
+    )
+    assert [axis.get_title() for axis in drawn().axes[:3]] == list(columns)
+    assert Image.open(tmp_path / "grid.png").width > 1000
