@@ -47,9 +47,9 @@ def main(arguments: list[str]) -> None:
 
     from colorgan_jax.checkpoint import CheckpointError
     from colorgan_jax.compilation_cache import enable_compilation_cache
-    from colorgan_jax.data import DataError
     from colorgan_jax.inference import ParamsError
     from colorgan_jax.logbook import NonFiniteError
+    from colorgan_jax.sources import DataError
     from colorgan_jax.train import TrainingError, train
 
     enable_compilation_cache()

@@ -1,9 +1,8 @@
 """Photos in, batches of Lab on the devices out.
 
-A source (a folder, a TFDS data set, scikit-image's photos) offers photos by index.
-When a run starts they are read once, in a seeded random order, until enough usable
-ones are found. Those are split into training and validation photos, and kept in
-memory as uint8 where they fit.
+A source (see sources.py) offers photos by index. When a run starts they are read once,
+in a seeded random order, until enough usable ones are found. Those are split into
+training and validation photos, and kept in memory as uint8 where they fit.
 
 Batch k of a run is a pure function of (seed, k): the order and the flips of an epoch
 come from generators seeded with (seed, epoch). Going on at batch k therefore needs no
@@ -15,12 +14,10 @@ a quarter of the bytes of Lab; flip and conversion to Lab happen on the devices.
 
 import dataclasses
 import functools
-import importlib.util
 import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 # Read when TensorFlow is imported: what it logs of its operations is of no use here.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -36,44 +33,12 @@ from jax.sharding import NamedSharding
 from tqdm import tqdm
 
 from colorgan_jax.lab import rgb_to_lab, to_network
-from colorgan_jax.photos import PhotoError, find_photos, read_photo, resize_photo
+from colorgan_jax.photos import PhotoError, resize_photo
+from colorgan_jax.sources import DataError, Source, open_source
 
 # TensorFlow serves only tf.data: the accelerators belong to JAX.
 tf.config.set_visible_devices([], "GPU")
 tf.config.set_visible_devices([], "TPU")
-
-# The colour photos that the wheel of scikit-image carries, but for motorcycle_right,
-# which shows what motorcycle_left shows.
-SKIMAGE_PHOTOS = (
-    "astronaut.png",
-    "chelsea.png",
-    "coffee.png",
-    "hubble_deep_field.jpg",
-    "ihc.png",
-    "motorcycle_left.png",
-    "retina.jpg",
-    "rocket.jpg",
-)
-
-
-class DataError(ValueError):
-    """The photos that a run asks for cannot be had: says why, and what to do."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """Photos by index.
-
-    Attributes:
-      names: what to call each photo in messages.
-      read: returns photo i as uint8 RGB [height, width, 3], or raises `PhotoError`.
-      held_out: indices of the photos that the source itself keeps for validation;
-        empty where the split is ours to draw.
-    """
-
-    names: Sequence[str]
-    read: Callable[[int], np.ndarray]
-    held_out: Sequence[int] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,36 +81,6 @@ class Photos:
         )
 
 
-def open_source(name: str, image_size: int) -> Source:
-    """Opens what the config calls `data.source`.
-
-    Args:
-      name: "coco_sample" (fastai's COCO sample, the report's data), "tfds:NAME" (any
-        TFDS image data set, its split "train"), "skimage" (the photos that
-        scikit-image ships) or a folder, with all photos below it.
-      image_size: height and width that is needed: large JPEG photos are decoded at a
-        fraction of their size, but not below this.
-
-    Raises:
-      DataError: if there are no such photos, or they cannot be downloaded.
-    """
-    if name == "skimage":
-        return _skimage_source()
-    if name == "coco_sample" or name.startswith("tfds:"):
-        return _tfds_source(name, image_size)
-    try:
-        paths = find_photos(name)
-    except PhotoError as error:
-        raise DataError(
-            f"{error} Set --config.data.source to a folder of photos, coco_sample,"
-            " tfds:NAME or skimage."
-        ) from error
-    return Source(
-        names=[str(path) for path in paths],
-        read=lambda index: read_photo(paths[index], minimum_size=image_size),
-    )
-
-
 def load_photos(config: ml_collections.ConfigDict) -> tuple[Photos, Photos]:
     """Finds, checks and splits the photos of a run.
 
@@ -172,15 +107,17 @@ def load_photos(config: ml_collections.ConfigDict) -> tuple[Photos, Photos]:
     read = functools.partial(_read_usable, source, config)
     wanted_train = config.data.train_photos or len(order)
     wanted_validation = config.data.validation_photos
+    logging.info("Reading photos from %s.", config.data.source)
     if held_out.any():
         validation = read(order[held_out], wanted_validation)
         train = read(order[~held_out], wanted_train)
     else:
         both = read(order, wanted_train + wanted_validation)
-        share = wanted_validation / (wanted_train + wanted_validation)
-        if not config.data.train_photos:
-            share = min(wanted_validation / max(len(both), 1), 0.5)
-        split = min(wanted_validation, max(1, round(share * len(both))))
+        if config.data.train_photos:
+            share = wanted_validation / (wanted_train + wanted_validation)
+            split = max(1, round(share * len(both)))
+        else:
+            split = min(wanted_validation, len(both) // 2)
         validation, train = both.part(slice(split)), both.part(slice(split, None))
     logging.info(
         "%d training photos, %d validation photos.", len(train), len(validation)
@@ -295,113 +232,6 @@ def positions_and_flips(
 def _epoch(count: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng([seed, epoch])
     return generator.permutation(count), generator.random(count) < 0.5
-
-
-def _skimage_source() -> Source:
-    """Squares cut from scikit-image's colour photos.
-
-    Each photo is three squares high. Its rightmost column of squares is held out; the
-    rest gives training squares half a square apart.
-    """
-    folder = Path(importlib.util.find_spec("skimage").origin).parent / "data"
-    names, squares, held_out = [], [], []
-    for file in SKIMAGE_PHOTOS:
-        photo = read_photo(folder / file)
-        side = photo.shape[0] // 3
-        border = (photo.shape[1] // side - 1) * side
-        for left in [*range(0, border - side + 1, side // 2), border]:
-            for top in range(0, 2 * side + 1, side if left == border else side // 2):
-                if left == border:
-                    held_out.append(len(squares))
-                names.append(f"{file}, row {top}, column {left}")
-                squares.append(photo[top : top + side, left : left + side])
-    return Source(names, squares.__getitem__, held_out)
-
-
-def _tfds_source(name: str, image_size: int) -> Source:
-    """The split "train" of a TFDS data set, downloaded and prepared if need be."""
-    import tensorflow_datasets as tfds  # Takes a second, which other sources save.
-
-    try:
-        if name == "coco_sample":
-            from colorgan_jax import coco_sample
-
-            builder = coco_sample.Builder()
-        else:
-            builder = tfds.builder(name.removeprefix("tfds:"))
-        features = builder.info.features
-        image = next(
-            (
-                feature
-                for feature in features
-                if isinstance(features[feature], tfds.features.Image)
-            ),
-            None,
-        )
-        if image is None:
-            raise DataError(f"{name} is no image data set.")
-        builder.download_and_prepare()
-        if "train" not in builder.info.splits:
-            raise DataError(f"{name} has no split train.")
-    except tfds.core.DatasetNotFoundError as error:
-        raise DataError(
-            f"TFDS knows no data set {name.removeprefix('tfds:')};"
-            " https://www.tensorflow.org/datasets/catalog lists all."
-        ) from error
-    except (tfds.download.DownloadError, OSError) as error:
-        raise DataError(
-            f"{name} cannot be downloaded ({str(error).rstrip('.')}). Set"
-            " --config.data.source to a folder of photos, tfds:NAME or skimage."
-        ) from error
-
-    skip_decoding = {image: tfds.decode.SkipDecoding()}
-    if builder.info.file_format is tfds.core.FileFormat.TFRECORD:
-        records = _tfrecords(builder.info.splits["train"].file_instructions)
-        only_image = tfds.features.FeaturesDict({image: features[image]})
-
-        def encoded(index):
-            return only_image.deserialize_example_np(
-                records[index](), decoders=skip_decoding
-            )[image]
-
-    else:
-        records = builder.as_data_source("train", decoders=skip_decoding)
-
-        def encoded(index):
-            return records[index][image]
-
-    names = [f"photo {index} of {name}" for index in range(len(records))]
-    return Source(
-        names=names,
-        read=lambda index: read_photo(
-            encoded(index), names[index], minimum_size=image_size
-        ),
-    )
-
-
-def _tfrecords(shards: Sequence) -> list[Callable[[], bytes]]:
-    """For each record of some TFRecord files, in order, a function that reads it.
-
-    TFDS itself reads such files from the beginning only. A record is its length (8
-    bytes), a checksum (4), the payload, and a checksum (4).
-    """
-
-    def read(file, start, length):
-        with open(file, "rb") as stream:
-            stream.seek(start)
-            return stream.read(length)
-
-    records = []
-    for shard in shards:
-        in_shard = []
-        with open(shard.filename, "rb") as stream:
-            while header := stream.read(12):
-                length = int.from_bytes(header[:8], "little")
-                start = stream.tell()
-                in_shard.append(functools.partial(read, shard.filename, start, length))
-                stream.seek(start + length + 4)
-        records += in_shard[shard.skip :][: shard.take if shard.take > 0 else None]
-    return records
 
 
 def _read_resized(source: Source, index: int, image_size: int) -> np.ndarray:

@@ -1,13 +1,11 @@
 """The pipeline: which photos a run gets, in which batches, in which colours."""
 
-import io
 import logging
 
 import cv2
 import jax
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from PIL import Image
 
@@ -117,11 +115,6 @@ def test_too_few_photos_are_one_clear_error(count, folder, tmp_path):
         data.load_photos(config_for(tmp_path))
 
 
-def test_a_missing_folder_is_named_beside_the_alternatives(tmp_path):
-    with pytest.raises(data.DataError, match=r"nowhere.*tfds:NAME"):
-        data.load_photos(config_for(tmp_path / "nowhere"))
-
-
 def test_batches_are_opencvs_lab_of_the_photos(folder, sharding):
     train, _ = data.load_photos(config_for(folder))
     batch = batches_of(train, sharding)[0]
@@ -227,62 +220,3 @@ def test_each_host_reads_its_own_rows(monkeypatch):
         monkeypatch.setattr(jax, "process_index", lambda host=host: host)
         rows += np.arange(16)[data._rows_of_this_host(16)].tolist()
     assert rows == list(range(16))
-
-
-class NumberedPhotos(tfds.core.GeneratorBasedBuilder):
-    """A TFDS data set of the thirteen photos."""
-
-    VERSION = tfds.core.Version("1.0.0")
-
-    def _info(self):
-        features = {"name": tfds.features.Text(), "photo": tfds.features.Image()}
-        return tfds.core.DatasetInfo(
-            builder=self, features=tfds.features.FeaturesDict(features)
-        )
-
-    def _split_generators(self, _):
-        return {"train": self._generate_examples()}
-
-    def _generate_examples(self):
-        for number in range(13):
-            file = io.BytesIO()
-            Image.fromarray(photo_of(number)).save(file, "PNG")
-            file.seek(0)
-            yield number, {"name": str(number), "photo": file}
-
-
-@pytest.mark.parametrize("file_format", ["tfrecord", "array_record"])
-def test_a_tfds_data_set_gives_its_photos(file_format, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        tfds,
-        "builder",
-        lambda _: NumberedPhotos(data_dir=tmp_path, file_format=file_format),
-    )
-    source = data.open_source("tfds:numbered_photos", SIZE)
-    photos = {int(source.read(i)[0, 0, 0]): source.read(i) for i in range(13)}
-    assert sorted(photos) == list(range(13))
-    for number, rgb in photos.items():
-        np.testing.assert_array_equal(rgb, photo_of(number))
-
-
-def test_an_unknown_tfds_data_set_is_named():
-    with pytest.raises(data.DataError, match="no_such_photos"):
-        data.open_source("tfds:no_such_photos", SIZE)
-
-
-def test_skimage_squares_held_out_show_nothing_of_those_for_training():
-    source = data.open_source("skimage", SIZE)
-    training = [i for i in range(len(source.names)) if i not in source.held_out]
-    assert len(source.held_out) == 3 * len(data.SKIMAGE_PHOTOS)
-    # Names end in the left edge of the square.
-    for file in data.SKIMAGE_PHOTOS:
-        lefts = {
-            kind: [
-                (int(source.names[i].split()[-1]), source.read(i).shape[1])
-                for i in indices
-                if source.names[i].startswith(file)
-            ]
-            for kind, indices in (("held out", source.held_out), ("train", training))
-        }
-        right_edges = [left + width for left, width in lefts["train"]]
-        assert max(right_edges) <= min(left for left, _ in lefts["held out"])

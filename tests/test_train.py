@@ -17,8 +17,9 @@ from PIL import Image
 
 from colorgan_jax import colorize, load_params
 from colorgan_jax.checkpoint import Checkpoints
-from colorgan_jax.data import DataError, load_photos
+from colorgan_jax.data import load_photos
 from colorgan_jax.logbook import NonFiniteError
+from colorgan_jax.sources import DataError
 from colorgan_jax.train import TrainingError, _new_state, train
 from configs import quickstart
 
