@@ -11,7 +11,7 @@ from colorgan_jax.models import Discriminator, Generator
 
 torch = pytest.importorskip("torch")
 
-import torch_twin  # noqa: E402 - it imports torch
+import torch_twin
 
 FILTERS, SIZE, BATCH = 8, 64, 4
 LEARNING_RATE = 2e-4
