@@ -154,8 +154,9 @@ def main() -> None:
         f" compiled in {compile_seconds:.0f} s; outputs differ by {difference:.0e})"
     )
     print(
-        f"busy cores: ours {busy_cores['ours']:.2f}, twin {busy_cores['twin']:.2f};"
-        " far fewer than there are: other programs disturbed the measurement"
+        f"cores kept busy: ours {busy_cores['ours']:.2f}, twin {busy_cores['twin']:.2f};"
+        " where that is far below the number of cores, other programs disturbed the"
+        " measurement: repeat it"
     )
 
 

@@ -36,7 +36,7 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _PADDING = ((1, 1), (1, 1))
 
 # The 16 products win where the kernel has this many times more channel pairs than the
-# image has positions. Measured on 2 AVX2 cores, 256 to 1024 channels, batches 1, 4, 16:
+# image has positions. Measured on 2 AVX-512 cores, 256 to 1024 channels, batches 1, 4, 16:
 # per layer up to 8 times faster on that side of it, and about equal at the limit.
 _CHANNEL_PAIRS_PER_POSITION = 2048
 
