@@ -104,7 +104,7 @@ def _overlap_add(taps: jax.Array) -> jax.Array:
         even = taps[1] + jnp.concatenate([nothing, taps[3, :, :, :-1]], axis=2)
         odd = taps[2] + jnp.concatenate([taps[0, :, :, 1:], nothing], axis=2)
         both = jnp.stack([even, odd], axis=3)
-        return both.reshape(*even.shape[:2], -1, *even.shape[3:])
+        return both.reshape(*even.shape[:2], 2 * even.shape[2], *even.shape[3:])
 
     # [4, 4, batch, height, width, channels], first the rows, then the columns.
     return along_positions(along_positions(taps))
