@@ -256,7 +256,8 @@ def test_the_program_prints_nothing_but_the_paths(params, folder):
     save("a.png")
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     environment["XDG_CACHE_HOME"] = str(folder / "cache")
-    environment.pop("JAX_PLATFORMS", None)  # JAX is to look for a GPU and find none
+    environment.pop("JAX_COMPILATION_CACHE_DIR")  # as in a user's environment
+    environment.pop("JAX_PLATFORMS")  # JAX is to look for a GPU and find none
     for names, status in ((["a.png"], 0), (["a.png", "nothing.png"], 1)):
         command = ["colorize", *names, "--params", params]
         result = subprocess.run(
