@@ -1,4 +1,11 @@
-"""The report's recipe (sections 2, 3), with pix2pix's values where it is silent."""
+"""The report's recipe (sections 2, 3), with pix2pix's values where it is silent.
+
+    python launch.py --config=configs/pix2pix.py --config.data.source=PHOTOS
+
+For a GPU or TPU. On 2 cores (AMD EPYC, AVX-512) it takes 1.4 photos a second, two hours
+an epoch; an hour of that does not yet beat grey (README.md, "What was measured"). The
+result of all 100 epochs is not yet measured; the report's own is 20.39 dB at peak 1.0.
+"""
 
 import ml_collections
 
