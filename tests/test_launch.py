@@ -1,0 +1,56 @@
+"""What launch.py answers to mistakes: one clear sentence, before anything is trained."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def launch(*flags):
+    return subprocess.run(
+        [sys.executable, "launch.py", *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "--config must have a value"),
+        (["--config=configs/nothing.py"], "there is no file configs/nothing.py"),
+        (["--config=configs/pix2pix.py", "--workdri=x"], "Did you mean: workdir"),
+        (
+            ["--config=configs/pix2pix.py", "--config.batch_sise=8"],
+            'Did you mean "batch_size"',
+        ),
+        (
+            ["--config=configs/pix2pix.py", "--config.data.sorce=photos"],
+            'Did you mean "source"',
+        ),
+        (["--config=configs/pix2pix.py", "--config.epochs=many"], "config.epochs=many"),
+        (["--config=configs/pix2pix.py", "photos"], "takes flags only; found photos"),
+    ],
+)
+def test_a_mistyped_command_is_refused_with_a_hint(flags, message):
+    result = launch(*flags)
+    assert result.returncode == 1
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_missing_folder_of_photos_is_one_sentence(tmp_path):
+    result = launch(
+        "--config=configs/pix2pix.py",
+        f"--config.data.source={tmp_path / 'nothing'}",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    assert result.returncode == 1
+    assert str(tmp_path / "nothing") in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "run").exists()
