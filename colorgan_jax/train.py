@@ -193,8 +193,9 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
             return stopped_by
 
     params = release(state.ema)
-    if scores is None:  # The run had ended before this call.
+    if scores is None:  # The last validation was given up, or was in an earlier call.
         scores = score(params, validation_photos, config.batch_size, sharding)
+        _write_results(workdir, config, params, validation_photos, logbook)
     some_train_photos = train_photos.part(slice(SCORED_TRAINING_PHOTOS))
     train_scores = score(params, some_train_photos, config.batch_size, sharding)
     if jax.process_index() == 0:

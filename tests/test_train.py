@@ -126,8 +126,11 @@ def test_grey_and_random_score_what_arithmetic_says(finished):
 def test_a_finished_run_ends_again_at_once(finished):
     workdir, _ = finished
     before = read_metrics(workdir)
+    # As if the earlier call had been killed right after its last checkpoint.
+    (workdir / "params.safetensors").unlink()
     assert train(tiny_config(epochs=2, validate_every_steps=19), workdir) is None
     assert read_metrics(workdir) == before
+    assert load_params(workdir)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(finished, tmp_path):
