@@ -14,7 +14,6 @@ are those of `lab`.
 import json
 import math
 import os
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +25,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from colorgan_jax.files import replace_file
 from colorgan_jax.lab import AB_SCALE, L_SCALE, lab_to_rgb, limit_chroma, rgb_to_lab
 from colorgan_jax.layers import conv_down, conv_up
 from colorgan_jax.models import BATCH_NORM_EPSILON, leaky_relu
@@ -304,15 +304,9 @@ def save_params(
         "version": _FORMAT_VERSION,
         "config": json.dumps(config),
     }
-    # In the same folder, so that the last step is a rename within one file system.
-    partial_file = path.with_name(f".{uuid.uuid4().hex}.partial")
     try:
-        try:
-            # Not `save_file`, which lets nobody but its owner read the file.
-            partial_file.write_bytes(safetensors.numpy.save(arrays, metadata))
-            os.replace(partial_file, path)
-        finally:
-            partial_file.unlink(missing_ok=True)
+        # Not `save_file`, which lets nobody but its owner read the file.
+        replace_file(path, safetensors.numpy.save(arrays, metadata))
     except OSError as error:
         raise OSError(f"{path} cannot be written: {error.strerror}") from error
 

@@ -1,6 +1,7 @@
 """What a run shows and writes down as it goes: progress, metrics.csv, TensorBoard."""
 
 import csv
+import io
 import math
 import os
 import sys
@@ -13,6 +14,7 @@ from absl import logging
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from colorgan_jax.files import replace_file
 from colorgan_jax.gan import Metrics
 
 COLUMNS = (
@@ -204,10 +206,8 @@ def _read_rows(file: Path) -> list[dict[str, float]]:
 
 
 def _write_rows(file: Path, rows: list[dict[str, float]]) -> None:
-    """Replaces the file as a whole, so that a kill leaves the old or the new one."""
-    partial = file.with_suffix(".csv.partial")
-    with partial.open("w", newline="") as lines:
-        writer = csv.DictWriter(lines, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(file)
+    lines = io.StringIO(newline="")
+    writer = csv.DictWriter(lines, COLUMNS)
+    writer.writeheader()
+    writer.writerows(rows)
+    replace_file(file, lines.getvalue().encode())

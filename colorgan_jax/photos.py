@@ -7,13 +7,14 @@ Only NumPy, Pillow and OpenCV are needed here.
 import io
 import os
 import struct
-import uuid
 import warnings
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+
+from colorgan_jax.files import replace_file
 
 _JPEG_OPTIONS = {"format": "JPEG", "quality": 95, "subsampling": "4:4:4"}
 _WRITE_OPTIONS = {
@@ -242,14 +243,8 @@ def write_photo(path: str | os.PathLike, photo: np.ndarray) -> None:
     except (OSError, ValueError) as error:
         raise PhotoError(f"{path} cannot be encoded: {error}.") from error
 
-    # In the same folder, so that the last step is a rename within one file system.
-    partial = path.with_name(f".{uuid.uuid4().hex}.partial")
     try:
-        try:
-            partial.write_bytes(encoded.getbuffer())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        replace_file(path, encoded.getbuffer())
     except OSError as error:
         raise PhotoError(f"{path} cannot be written: {error.strerror}.") from error
 

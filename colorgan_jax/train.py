@@ -17,6 +17,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from colorgan_jax import data, figures, gan
 from colorgan_jax.checkpoint import Checkpoints
+from colorgan_jax.files import replace_file
 from colorgan_jax.inference import (
     PARAMS_FILE,
     Params,
@@ -349,9 +350,8 @@ def _check_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
 
 def _write_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
     workdir.mkdir(parents=True, exist_ok=True)
-    partial = workdir / "config.json.partial"
-    partial.write_text(json.dumps(config.to_dict(), indent=2) + "\n")
-    partial.replace(workdir / "config.json")
+    text = json.dumps(config.to_dict(), indent=2) + "\n"
+    replace_file(workdir / "config.json", text.encode())
 
 
 def _flatten(config: dict, prefix: str = "") -> dict:

@@ -1,0 +1,25 @@
+"""Files that appear whole or not at all."""
+
+import os
+import uuid
+from pathlib import Path
+
+
+def replace_file(path: str | os.PathLike, content: bytes | memoryview) -> None:
+    """Writes a file such that a kill or a full disk leaves the old one, or none.
+
+    Args:
+      path: the file; its folder must exist.
+      content: what it will hold.
+
+    Raises:
+      OSError: if it cannot be written.
+    """
+    path = Path(path)
+    # In the same folder, so that the last step is a rename within one file system.
+    partial = path.with_name(f".{uuid.uuid4().hex}.partial")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
