@@ -276,7 +276,7 @@ def _recolor(rgb: jax.Array, ab: jax.Array) -> jax.Array:
 
 
 def save_params(
-    path: str | os.PathLike, params: Params, config: Mapping[str, Any]
+    path: str | os.PathLike, params: Params, training: Mapping[str, Any]
 ) -> None:
     """Writes the parameters of a generator to a safetensors file.
 
@@ -285,8 +285,8 @@ def save_params(
     Args:
       path: the file; its folder must exist.
       params: folded parameters of a generator.
-      config: how they were trained; a plain dictionary that JSON can hold. It is kept
-        in the file's metadata (see `load_config`).
+      training: how they were trained; a plain dictionary that JSON can hold. It is kept
+        in the file's metadata (see `load_training`).
 
     Raises:
       ParamsError: if `params` are not a generator's.
@@ -302,7 +302,7 @@ def save_params(
     metadata = {
         "format": _FORMAT,
         "version": _FORMAT_VERSION,
-        "config": json.dumps(config),
+        "training": json.dumps(training),
     }
     try:
         # Not `save_file`, which lets nobody but its owner read the file.
@@ -340,17 +340,21 @@ def load_params(path: str | os.PathLike) -> Params:
     return params
 
 
-def load_config(path: str | os.PathLike) -> dict[str, Any]:
-    """Reads the configuration that `save_params` kept beside the parameters.
+def load_training(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads how the parameters in a file were trained.
 
     Args:
       path: as for `load_params`.
+
+    Returns:
+      What `save_params` was given. A training run gives "config" (as a dictionary),
+      "step" and "mean_ab" (see `data.mean_ab`).
 
     Raises:
       ParamsError: as for `load_params`.
     """
     with _open_params(_params_file(path)) as file:
-        return json.loads(file.metadata()["config"])
+        return json.loads(file.metadata().get("training", "{}"))
 
 
 def _params_file(path: str | os.PathLike) -> Path:

@@ -29,6 +29,9 @@ PHOTO_EXTENSIONS = tuple(_WRITE_OPTIONS)
 # A 24-megapixel photo takes an eighth of it.
 MAXIMUM_PIXELS = 178_956_970
 
+# Below this `colour_strength` no colour is seen but in single spots.
+NEARLY_GREY = 4.0
+
 # Profiles of sRGB itself, which most cameras embed: converting them would change
 # nothing and take longer than decoding.
 _SRGB_DESCRIPTIONS = ("sRGB IEC61966-2.1", "sRGB built-in")
@@ -215,6 +218,18 @@ def resize_photo(photo: np.ndarray, height: int, width: int) -> np.ndarray:
         resized = np.clip(resized, lowest, highest)
     # OpenCV drops a single channel.
     return resized.reshape(height, width, *photo.shape[2:])
+
+
+def colour_strength(rgb: np.ndarray) -> float:
+    """Mean difference between the strongest and the weakest channel of the pixels.
+
+    Args:
+      rgb: uint8 [height, width, 3].
+
+    Returns:
+      0 for a grey photo, up to 255; compare `NEARLY_GREY`.
+    """
+    return float(np.mean(rgb.max(axis=-1) - rgb.min(axis=-1)))
 
 
 def write_photo(path: str | os.PathLike, photo: np.ndarray) -> None:

@@ -1,5 +1,6 @@
 """A training run, from config to trained parameters: the parts tied together."""
 
+import functools
 import json
 import os
 import signal
@@ -112,6 +113,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
     _check_config(config)
     _check_workdir(workdir, config)
     train_photos, validation_photos = data.load_photos(config)
+    mean_ab = data.mean_ab(train_photos)
     if jax.process_index() == 0:
         _write_config(workdir, config)
     steps_per_epoch = data.steps_per_epoch(train_photos, config.batch_size)
@@ -148,6 +150,9 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
             steps_per_epoch=steps_per_epoch,
             batch_size=config.batch_size,
         )
+        write_results = functools.partial(
+            _write_results, workdir, config, mean_ab, validation_photos, logbook
+        )
         batches = data.training_batches(
             train_photos,
             batch_size=config.batch_size,
@@ -174,7 +179,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
                     logbook.write_scores(scores)
                     saved.save(state, validation_psnr=scores["generated"])
                     saved_at = time.monotonic()
-                    _write_results(workdir, config, params, validation_photos, logbook)
+                    write_results(params)
                 logbook.restart_clock()
 
             stopped_by, save_is_due = _what_is_due(
@@ -190,13 +195,13 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
         if stopped_by and step < last_step:
             saved.wait()
             params = release(state.ema)
-            _write_results(workdir, config, params, validation_photos, logbook)
+            write_results(params)
             return stopped_by
 
     params = release(state.ema)
     if scores is None:  # The last validation was given up, or was in an earlier call.
         scores = score(params, validation_photos, config.batch_size, sharding)
-        _write_results(workdir, config, params, validation_photos, logbook)
+        write_results(params)
     some_train_photos = train_photos.part(slice(SCORED_TRAINING_PHOTOS))
     train_scores = score(params, some_train_photos, config.batch_size, sharding)
     if jax.process_index() == 0:
@@ -379,15 +384,17 @@ def _new_state(config: ml_collections.ConfigDict) -> gan.GANState:
 def _write_results(
     workdir: Path,
     config: ml_collections.ConfigDict,
-    params: Params,
+    mean_ab: tuple[float, float],
     photos: data.Photos,
     logbook: Logbook,
+    params: Params,
 ) -> None:
     """Writes parameters, a sample grid and the curves, on the first host."""
     if jax.process_index() != 0:
         return
     params = jax.device_get(params)
-    save_params(workdir / PARAMS_FILE, params, config.to_dict())
+    training = {"config": config.to_dict(), "step": logbook.step, "mean_ab": mean_ab}
+    save_params(workdir / PARAMS_FILE, params, training)
     figures.save_loss_curves(workdir / "loss_curves.png", logbook.rows)
     real = photos.load(np.arange(min(SAMPLE_PHOTOS, len(photos)))) / np.float32(255)
     L = rgb_to_lab(real)[..., 0]

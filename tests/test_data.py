@@ -6,6 +6,7 @@ import cv2
 import jax
 import numpy as np
 import pytest
+import skimage.color
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from PIL import Image
 
@@ -133,6 +134,19 @@ def test_batches_are_opencvs_lab_of_the_photos(folder, sharding):
         np.testing.assert_allclose(ab * 110, expected[..., 1:], atol=1)
     assert flips.any()
     assert not flips.all()
+
+
+def test_the_mean_colour_is_scikit_images(tmp_path):
+    colors = np.random.default_rng(0).integers(0, 256, (120, 3), np.uint8)
+    for number, color in enumerate(colors):
+        photo = np.broadcast_to(color, (8, 8, 3))
+        Image.fromarray(photo).save(tmp_path / f"{number}.png")
+    train, _ = data.load_photos(
+        config_for(tmp_path, train_photos=119, validation_photos=1, minimum_colour=0.0)
+    )
+    used = train.load(np.arange(len(train)))[:, 0, 0]
+    expected = skimage.color.rgb2lab(used)[:, 1:].mean(axis=0)
+    np.testing.assert_allclose(data.mean_ab(train), expected, atol=0.01)
 
 
 def test_an_epoch_shows_every_photo_once_and_epochs_differ():

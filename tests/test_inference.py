@@ -20,8 +20,8 @@ from colorgan_jax.inference import (
     colorize_photo,
     fold_batch_norm,
     image_size,
-    load_config,
     load_params,
+    load_training,
     predict_ab,
     save_params,
 )
@@ -288,23 +288,25 @@ def test_colorize_photo_refuses_other_arrays(params, rgb):
 
 
 def test_saved_params_come_back_from_the_file_and_the_work_directory(tmp_path, params):
-    config = {"image_size": SIZE, "optimizer": {"betas": [0.5, 0.999]}, "seed": None}
+    training = {"config": {"betas": [0.5, 0.999], "seed": None}, "step": 766}
     path = tmp_path / "params.safetensors"
     path.write_bytes(b"an older file")
-    save_params(path, params, config)
+    save_params(path, params, training)
     assert os.listdir(tmp_path) == [path.name]
     for source in (path, tmp_path, str(tmp_path)):
         loaded = load_params(source)
         jax.tree.map(np.testing.assert_array_equal, loaded, params)
-        assert load_config(source) == config
+        assert load_training(source) == training
 
 
 def test_the_file_can_be_read_without_this_package(tmp_path, params):
-    save_params(tmp_path / "params.safetensors", params, {"filters": 4})
+    save_params(tmp_path / "params.safetensors", params, {"step": 766})
     with safetensors.safe_open(tmp_path / "params.safetensors", "numpy") as file:
         metadata = file.metadata()
         kernel = file.get_tensor("encoder_1.kernel")
-    assert metadata["version"] == "1" and json.loads(metadata["config"])["filters"] == 4
+    assert (
+        metadata["version"] == "1" and json.loads(metadata["training"])["step"] == 766
+    )
     np.testing.assert_array_equal(kernel, params["encoder_1"]["kernel"])
 
 

@@ -17,7 +17,8 @@ from PIL import Image
 
 from colorgan_jax import colorize, load_params
 from colorgan_jax.checkpoint import Checkpoints
-from colorgan_jax.data import load_photos
+from colorgan_jax.data import load_photos, mean_ab
+from colorgan_jax.inference import load_training
 from colorgan_jax.logbook import NonFiniteError
 from colorgan_jax.sources import DataError
 from colorgan_jax.train import TrainingError, _new_state, train
@@ -90,6 +91,11 @@ def test_a_run_leaves_metrics_pictures_and_parameters(finished):
     assert json.loads((workdir / "config.json").read_text())["batch_size"] == 8
     rgb = colorize(load_params(workdir), np.full((20, 30), 50.0))
     assert rgb.shape == (20, 30, 3)
+    training = load_training(workdir)
+    assert training["step"] == 38 and training["config"]["batch_size"] == 8
+    np.testing.assert_allclose(
+        training["mean_ab"], mean_ab(load_photos(tiny_config())[0])
+    )
     assert any(line.startswith("23 validation photos") for line in lines)
     assert f"--params {workdir}" in lines[-1]
 
