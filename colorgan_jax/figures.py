@@ -1,7 +1,7 @@
 """Figures: the report's comparison grid and its loss curves."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 
@@ -15,28 +15,40 @@ _BLUE, _VERMILION, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
 
 
 def save_comparison_grid(
-    path: str | os.PathLike, columns: dict[str, Sequence[np.ndarray]]
+    path: str | os.PathLike,
+    columns: Mapping[str, Sequence[np.ndarray]],
+    *,
+    row_labels: Sequence[str] | None = None,
+    captions: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
-    """Draws photos side by side, one row a photo (the report's figure 3).
+    """Draws photos side by side, one row a photo (the report's figures 3 and 5).
 
     Args:
       path: of the PNG to write.
       columns: title of each column -> its photos, float sRGB [H, W, 3] in [0, 1]; all
         columns show the same photos in the same order.
+      row_labels: written at the left of each row.
+      captions: title of a column -> what is written below each of its photos.
     """
     rows = len(next(iter(columns.values())))
+    row_height = 2.85 if captions else 2.6
     figure, axes = plt.subplots(
         rows,
         len(columns),
-        figsize=(2.6 * len(columns), 2.6 * rows + 0.3),
+        figsize=(2.6 * len(columns), row_height * rows + 0.3),
         squeeze=False,
         layout="compressed",
     )
     for column, (title, photos) in zip(axes.T, columns.items(), strict=True):
-        column[0].set_title(title)
+        column[0].set_title(title, wrap=True)
         for axis, photo in zip(column, photos, strict=True):
             axis.imshow(np.clip(photo, 0, 1), interpolation="nearest")
-            axis.set_axis_off()
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+        for axis, caption in zip(column, (captions or {}).get(title, ())):
+            axis.set_xlabel(caption)
+    for axis, label in zip(axes[:, 0], row_labels or ()):
+        axis.set_ylabel(label, fontsize="large")
     figure.savefig(path, dpi=150)
     plt.close(figure)
 

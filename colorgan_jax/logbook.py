@@ -73,7 +73,7 @@ class Logbook:
         self._pending: list[Metrics] = []
         self._is_lead = jax.process_index() == 0
         self._file = Path(workdir) / "metrics.csv"
-        self.rows = [row for row in _read_rows(self._file) if row["step"] <= step]
+        self.rows = [row for row in read_metrics(self._file) if row["step"] <= step]
         if self._is_lead:
             _write_rows(self._file, self.rows)
             self._events = SummaryWriter(
@@ -189,7 +189,11 @@ class Logbook:
         self._events.flush()
 
 
-def _read_rows(file: Path) -> list[dict[str, float]]:
+def read_metrics(file: Path) -> list[dict[str, float]]:
+    """The rows of a metrics.csv as {column: value} without empty cells.
+
+    Rows that a kill cut off are left out, and a file that does not exist has none.
+    """
     if not file.exists():
         return []
     with file.open(newline="") as lines:

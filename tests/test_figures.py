@@ -53,3 +53,16 @@ def test_a_grid_has_a_row_for_each_photo_in_each_column(tmp_path, drawn):
     )
     assert [axis.get_title() for axis in drawn().axes[:3]] == list(columns)
     assert Image.open(tmp_path / "grid.png").width > 1000
+
+
+def test_rows_and_photos_of_a_grid_can_be_labelled(tmp_path, drawn):
+    photos = [np.full((8, 8, 3), 0.5)] * 2
+    figures.save_comparison_grid(
+        tmp_path / "grid.png",
+        {"grey": photos, "real": photos},
+        row_labels=["best", "worst"],
+        captions={"grey": ["24.1 dB", "9.9 dB"]},
+    )
+    axes = drawn().axes
+    assert [axis.get_ylabel() for axis in axes] == ["best", "", "worst", ""]
+    assert [axis.get_xlabel() for axis in axes] == ["24.1 dB", "", "9.9 dB", ""]
