@@ -7,11 +7,12 @@ import sys
 from collections.abc import Sequence
 
 from colorgan_jax import __version__
-from colorgan_jax.commands import colorize
+from colorgan_jax.commands import colorize, survey
 from colorgan_jax.commands.errors import CommandError, print_error
 from colorgan_jax.compilation_cache import enable_compilation_cache
 from colorgan_jax.inference import ParamsError
 from colorgan_jax.photos import PhotoError
+from colorgan_jax.survey.storage import SurveyError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     colorize.add_parser(commands)
+    survey.add_parser(commands)
     options = parser.parse_args(arguments)
 
     # Without a GPU or TPU, JAX says so in a warning; users of the command know.
@@ -42,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return options.run(options)
-    except (CommandError, ParamsError, PhotoError) as error:
+    except (CommandError, ParamsError, PhotoError, SurveyError) as error:
         print_error(error)
         return 1
     except KeyboardInterrupt:

@@ -1,0 +1,226 @@
+"""python -m colorgan_jax survey: photos rated by people who do not know which is real."""
+
+import argparse
+import json
+import os
+import shlex
+import socket
+import sys
+from pathlib import Path
+
+from colorgan_jax.commands.errors import CommandError
+from colorgan_jax.files import replace_file
+from colorgan_jax.survey.choice import choose_photos
+from colorgan_jax.survey.storage import SurveyDatabase, read_ratings
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Adds the command, its two commands and their options."""
+    parser = commands.add_parser(
+        "survey",
+        help="let people rate real and generated photos, and analyze their ratings",
+        description="The rating survey: people see real and generated photos, one at a"
+        " time and without knowing which is which, and rate from 1 to 5 how realistic"
+        " the colours are.",
+    )
+    surveys = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_serve_parser(surveys)
+    _add_analyze_parser(surveys)
+
+
+def _add_serve_parser(surveys: argparse._SubParsersAction) -> None:
+    parser = surveys.add_parser(
+        "serve",
+        help="serve the survey's web pages",
+        description="Serves the survey's web pages until Ctrl-C. Started again, it goes"
+        " on: raters find their place by a cookie.",
+    )
+    parser.add_argument(
+        "--real",
+        required=True,
+        type=Path,
+        metavar="FOLDER",
+        help="photos as the camera took them",
+    )
+    parser.add_argument(
+        "--generated",
+        required=True,
+        type=Path,
+        metavar="FOLDER",
+        help="photos that were colorized; a photo with the name of a real one is taken"
+        " to show the same scene",
+    )
+    parser.add_argument(
+        "--database",
+        required=True,
+        type=Path,
+        metavar="FILE",
+        help="where the ratings are kept (SQLite); made if it does not exist",
+    )
+    parser.add_argument(
+        "--count",
+        default=5,
+        type=_positive,
+        metavar="N",
+        help="how many photos of each folder to show, chosen at random"
+        " (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seed",
+        default=0,
+        type=int,
+        metavar="N",
+        help="another number chooses other photos (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="the address to serve at; 0.0.0.0 is every one of this computer's, for"
+        " raters on its network (default: %(default)s, this computer only)",
+    )
+    parser.add_argument(
+        "--port",
+        default=8000,
+        type=_port,
+        metavar="N",
+        help="0 takes any that is free (default: %(default)s)",
+    )
+    parser.set_defaults(run=_serve)
+
+
+def _add_analyze_parser(surveys: argparse._SubParsersAction) -> None:
+    parser = surveys.add_parser(
+        "analyze",
+        help="print what the ratings show, and how sure that is",
+        description="Compares the ratings of real and of generated photos. A survey may"
+        " be served meanwhile; raters count once they have finished.",
+    )
+    data = parser.add_mutually_exclusive_group(required=True)
+    data.add_argument(
+        "database",
+        nargs="?",
+        type=Path,
+        metavar="FILE",
+        help="the --database of survey serve",
+    )
+    data.add_argument(
+        "--from-summary",
+        nargs=6,
+        metavar=("MEAN", "SD", "N") * 2,
+        help="in place of ratings, the mean, the standard deviation and the number of"
+        " the real photos' ratings, then of the generated photos', with the digits that"
+        " were printed; Table 1 of the report, with 17 people and 5 photos of each kind,"
+        " is 4.4706 0.7001 85 3.1667 1.2837 85",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="also write analysis.json there and, from FILE, ratings.csv and ratings.png",
+    )
+    parser.set_defaults(run=_analyze)
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 on")
+    return number
+
+
+def _port(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"{text} is no port: they end at 65535")
+    return number
+
+
+def _serve(options: argparse.Namespace) -> int:
+    try:
+        from colorgan_jax.survey import server
+    except ModuleNotFoundError as error:
+        raise CommandError(
+            "The survey's web pages need Starlette and uvicorn: pip install -e '.[survey]'"
+        ) from error
+
+    photos = choose_photos(
+        options.real,
+        options.generated,
+        count=options.count,
+        seed=options.seed,
+        report=lambda sentence: print(sentence, file=sys.stderr),
+    )
+    with (
+        _listen(options.host, options.port) as listener,
+        SurveyDatabase(options.database, photos, server.QUESTION) as database,
+    ):
+        height, width = photos[0].pixels.shape[:2]
+        print(
+            f"{options.count} real and {options.count} generated photos, shown at"
+            f" {width}x{height} pixels. Raters who have finished:"
+            f" {database.count_finished()}."
+        )
+        print(f"{_addresses(listener)} Ctrl-C stops the survey.", flush=True)
+        try:
+            server.create_server(database, photos).run(sockets=[listener])
+        except KeyboardInterrupt:
+            pass  # the way to stop it
+    file = shlex.quote(os.fspath(options.database))
+    print(f"\nStopped. The results: python -m colorgan_jax survey analyze {file}")
+    return 0
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Binds the port, before raters are told of it."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        reason, *_ = error.strerror.split(" (while")  # Python appends the address
+        raise CommandError(
+            f"The survey cannot be served at --host {host} --port {port}: {reason}."
+        ) from error
+
+
+def _addresses(listener: socket.socket) -> str:
+    """A sentence: where the survey can be opened."""
+    host, port = listener.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):
+        return (
+            f"Open http://localhost:{port}/ here, or port {port} of this computer's"
+            " address on other devices."
+        )
+    return f"Open http://{f'[{host}]' if ':' in host else host}:{port}/ ."
+
+
+def _analyze(options: argparse.Namespace) -> int:
+    from colorgan_jax.survey import analysis  # SciPy and Matplotlib take a second
+
+    if options.from_summary:
+        ratings = None
+        result = analysis.analyze_summary(*options.from_summary)
+        print(analysis.format_summary_report(result))
+    else:
+        ratings = read_ratings(options.database)
+        result = analysis.analyze(ratings)
+        print(analysis.format_report(result))
+    if options.output is None:
+        return 0
+
+    folder = options.output
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_file(
+            folder / "analysis.json",
+            json.dumps(result, indent=2, allow_nan=False).encode(),
+        )
+        if ratings is not None:
+            analysis.write_ratings_csv(folder / "ratings.csv", ratings)
+            if len(ratings.ratings):  # else there is nothing to plot
+                analysis.save_ratings_plot(folder / "ratings.png", ratings)
+    except OSError as error:
+        raise CommandError(
+            f"The folder {folder} cannot be written: {error.strerror}."
+        ) from error
+    print(f"\nWritten to the folder {folder}.")
+    return 0
