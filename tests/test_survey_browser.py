@@ -167,6 +167,12 @@ def test_reload_and_back_lead_to_the_photo_that_is_to_be_rated(survey, browser):
             wait_for_trial(browser, 3)
             assert shown_photo(browser) == photo
     assert ratings_of(folder, browser) == [2, 4]
+
+    # As if the browser had kept the page in memory, which it does as it likes.
+    restored = "new PageTransitionEvent('pageshow', {persisted: true})"
+    browser.execute_script(f"window.isOld = true; window.dispatchEvent({restored})")
+    wait(browser, lambda _: not browser.execute_script("return window.isOld"))
+
     browser.get(url)
     press(browser, "5")  # before the photo can be seen: nothing
     wait_for_trial(browser, 3)

@@ -17,7 +17,14 @@ import numpy as np
 import pytest
 import requests
 from PIL import Image
-from survey_server import find_token, rate_photos, save_photos, serve
+from survey_server import (
+    find_token,
+    identify,
+    opinion,
+    rate_photos,
+    save_photos,
+    serve,
+)
 
 from colorgan_jax.__main__ import main
 from colorgan_jax.survey.storage import read_ratings
@@ -26,10 +33,15 @@ REPOSITORY = Path(__file__).parents[1]
 
 
 def rate_all_photos(url):
-    """A rater's whole session."""
+    """A rater's whole session, with a double click on the last button."""
     session = requests.Session()
-    page = session.post(f"{url}/start").text
-    rate_photos(url, session, page, stop=10)
+    rate_photos(url, session, session.post(f"{url}/start").text, stop=9)
+    last = {"photo": find_token(session.get(f"{url}/rate").text)}
+    last["rating"] = opinion(
+        identify(session.get(f"{url}/photo/{last['photo']}").content)
+    )
+    for _ in range(2):
+        assert "Thank you" in session.post(f"{url}/rate", data=last).text
 
 
 def serve_arguments(folder, *more):
@@ -112,7 +124,7 @@ def folder(tmp_path):
     [
         (["--real", "nothing"], "The folder nothing does not exist."),
         (["--generated", "{}/real"], "must lie apart"),
-        (["--count", "6"], "holds 5 photos that can be read, and --count asks for 6"),
+        (["--count", "6"], "real holds 5 that can be read."),
         (["--database", "{}/real/real-0.png"], "real-0.png is no survey"),
         (["--database", "{}/none/survey.db"], "none does not exist"),
         (["--port", "{port}"], "{port}: Address already in use."),

@@ -65,8 +65,8 @@ def choose_photos(
     )
     if again:
         report(
-            f"{len(again)} of the scenes are shown twice, real and generated: the"
-            " folders hold too few others."
+            "Scenes that are shown twice, real and generated, for want of others:"
+            f" {len(again)}."
         )
     return _make_equal_in_size(photos)
 
@@ -97,8 +97,8 @@ def _read_photos(
         photos.append(SurveyPhoto(name, kind, pixels))
     if len(photos) < count:
         raise SurveyError(
-            f"The folder {folder} holds {len(photos)} photos that can be read, and"
-            f" --count asks for {count}."
+            f"--count asks for {count} photos of each folder, but {folder} holds"
+            f" {len(photos)} that can be read."
         )
     return photos
 

@@ -68,7 +68,7 @@ def create_server(
         server_header=False,
         log_config=None,  # the program has set up its own
         access_log=False,
-        log_level="warning",
+        log_level="error",  # not each port scanner
         lifespan="off",
         ws="none",
         timeout_graceful_shutdown=3,
