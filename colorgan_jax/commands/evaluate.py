@@ -1,0 +1,102 @@
+"""python -m colorgan_jax evaluate: how good models are, beside what no model scores."""
+
+import argparse
+import json
+from pathlib import Path
+
+from colorgan_jax.commands.errors import CommandError
+from colorgan_jax.files import replace_file
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Adds the command and its options."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="score trained parameters beside grey and random colours",
+        description="Scores trained parameters on photos, beside grey, the training"
+        " photos' mean colour and random colours. Writes per_photo.csv, summary.json,"
+        " summary.md and figures.",
+    )
+    parser.add_argument(
+        "--params",
+        type=Path,
+        metavar="PATH",
+        help="the work directory of a training run, or its params.safetensors",
+    )
+    parser.add_argument(
+        "--compare",
+        nargs="+",
+        default=[],
+        type=Path,
+        metavar="PATH",
+        help="further ones in the same table; each is compared with the first of all",
+    )
+    parser.add_argument(
+        "--photos",
+        required=True,
+        type=Path,
+        metavar="FOLDER",
+        help="colour photos that no training saw: all below this folder",
+    )
+    parser.add_argument(
+        "--output",
+        default=Path("evaluation"),
+        type=Path,
+        metavar="FOLDER",
+        help="where the results go (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--image-size",
+        default=256,
+        type=int,
+        metavar="PIXELS",
+        help="height and width to which photos are squashed (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--leave-out-grey",
+        action="store_true",
+        help="leave out photos that are nearly grey",
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    # Not at the top: the libraries behind it would slow down the other commands.
+    from colorgan_jax import evaluate, figures, scorecard
+    from colorgan_jax.logbook import read_metrics
+
+    paths = [options.params, *options.compare] if options.params else options.compare
+    if not paths:
+        raise CommandError("Name what to evaluate with --params.")
+    if options.output.resolve().is_relative_to(options.photos.resolve()):
+        raise CommandError(
+            f"The results cannot go into the folder of the photos, {options.photos}: they"
+            " would be scored next time. Name another with --output."
+        )
+    try:
+        models = evaluate.load_models(paths)
+        # Made before the work, which may take long.
+        options.output.mkdir(parents=True, exist_ok=True)
+        evaluation = evaluate.evaluate(
+            models,
+            options.photos,
+            image_size=options.image_size,
+            leave_out_grey=options.leave_out_grey,
+        )
+        summary = evaluate.summarize(evaluation)
+        text = scorecard.format_summary(summary)
+        print(text)
+        replace_file(options.output / "summary.md", text.encode())
+        numbers = json.dumps(summary, indent=2) + "\n"
+        replace_file(options.output / "summary.json", numbers.encode())
+        scorecard.write_per_photo(options.output / "per_photo.csv", evaluation)
+        scorecard.save_grids(options.output, evaluation)
+        if rows := read_metrics(paths[0] / "metrics.csv"):
+            figures.save_loss_curves(options.output / "loss_curves.png", rows)
+    except evaluate.EvaluationError as error:
+        raise CommandError(str(error)) from error
+    except OSError as error:
+        raise CommandError(
+            f"The results cannot be written into {options.output}: {error.strerror}."
+        ) from error
+    return 0
