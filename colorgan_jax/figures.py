@@ -93,6 +93,7 @@ def save_loss_curves(path: str | os.PathLike, rows: Sequence[dict[str, float]]) 
     psnr.legend()
     for axis in (discriminator, generator, psnr):
         axis.grid(alpha=0.3)
+        axis.set_xlim(left=0)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -104,7 +105,7 @@ def _plot_loss(axis, rows, name: str, color: str) -> None:
     steps = np.diff([row["step"] for row in rows], prepend=0)
     axis.plot(epochs, values, color=color, alpha=0.35, linewidth=0.8, label="logged")
     whole = np.ceil(epochs).astype(int)
-    ends = np.unique(whole)
+    ends = np.intersect1d(whole, epochs)  # Of those epochs that have come to their end.
     if len(ends) > 1:
         means = [
             np.average(values[whole == end], weights=steps[whole == end])

@@ -30,6 +30,7 @@ def test_loss_curves_show_means_of_epochs_and_grey(tmp_path, drawn):
         losses(10, 1.0, 2.0),  # Four steps: counts less than the row of six.
         {"step": 10, "epoch": 1.0, "validation_psnr": 22, "validation_psnr_grey": 23},
         losses(20, 2.0, 3.0),
+        losses(25, 2.5, 9.0),  # Of an epoch that is not over: has no mean yet.
     ]
     figures.save_loss_curves(tmp_path / "curves.png", rows)
     discriminator, generator, psnr = drawn().axes
