@@ -3,6 +3,7 @@
 import argparse
 import io
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -44,13 +45,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A file name that the terminal cannot show must not end the run.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return options.run(options)
+        status = options.run(options)
+        sys.stdout.flush()
+        return status
     except (CommandError, ParamsError, PhotoError, SurveyError) as error:
         print_error(error)
         return 1
     except KeyboardInterrupt:
         print_error("interrupted.")
         return 130  # what shells expect of a program ended by Ctrl-C
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough. What is left to print goes nowhere,
+        # or else Python would report it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # what shells expect of a program ended by SIGPIPE
 
 
 if __name__ == "__main__":

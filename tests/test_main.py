@@ -289,3 +289,20 @@ def test_the_compilation_cache_is_where_the_environment_says(folder, monkeypatch
     assert enabled(HOME=home, XDG_CACHE_HOME=caches, JAX="elsewhere") == "elsewhere"
     Path("file").touch()
     assert enabled(HOME=home, XDG_CACHE_HOME=str(folder / "file")) is None
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_quietly():
+    command = [sys.executable, "-m", "colorgan_jax", "survey", "analyze"]
+    summary = ["--from-summary", "4.4706", "0.7001", "17", "3.1667", "1.2837", "17"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    run = subprocess.run(
+        [*command, *summary],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTHONUNBUFFERED": ""},
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writer)
+    assert run.returncode == 141 and run.stderr == b""

@@ -75,28 +75,40 @@ def _run(options: argparse.Namespace) -> int:
         )
     try:
         models = evaluate.load_models(paths)
-        # Made before the work, which may take long.
-        options.output.mkdir(parents=True, exist_ok=True)
+        _make_folder(options.output)  # before the work, which may take long
         evaluation = evaluate.evaluate(
             models,
             options.photos,
             image_size=options.image_size,
             leave_out_grey=options.leave_out_grey,
         )
-        summary = evaluate.summarize(evaluation)
-        text = scorecard.format_summary(summary)
-        print(text)
+    except evaluate.EvaluationError as error:
+        raise CommandError(str(error)) from error
+    summary = evaluate.summarize(evaluation)
+    text = scorecard.format_summary(summary)
+    numbers = json.dumps(summary, indent=2) + "\n"
+    try:
         replace_file(options.output / "summary.md", text.encode())
-        numbers = json.dumps(summary, indent=2) + "\n"
         replace_file(options.output / "summary.json", numbers.encode())
         scorecard.write_per_photo(options.output / "per_photo.csv", evaluation)
         scorecard.save_grids(options.output, evaluation)
         if rows := read_metrics(paths[0] / "metrics.csv"):
             figures.save_loss_curves(options.output / "loss_curves.png", rows)
-    except evaluate.EvaluationError as error:
-        raise CommandError(str(error)) from error
     except OSError as error:
-        raise CommandError(
-            f"The results cannot be written into {options.output}: {error.strerror}."
-        ) from error
+        raise _cannot_be_written(options.output, error) from error
+    finally:
+        print(text)  # also where it cannot be written
     return 0
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _cannot_be_written(folder, error) from error
+
+
+def _cannot_be_written(folder: Path, error: OSError) -> CommandError:
+    return CommandError(
+        f"The results cannot be written into {folder}: {error.strerror}."
+    )
