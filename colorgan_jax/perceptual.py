@@ -29,7 +29,7 @@ MINIMUM_PHOTOS = 500
 # The convolutions and poolings of AlexNet leave nothing of a smaller photo.
 _ALEXNET_MINIMUM_SIZE = 31
 
-# VGG16 sees photos at this height and width. At 256 it takes some six times as long;
+# VGG16 sees photos at this height and width. At 256 it takes four times as long or more;
 # weaker colours, grey and random colours come in the same order (measured).
 _VGG16_SIZE = 128
 
