@@ -132,9 +132,15 @@ class Logbook:
             name: float(np.mean([metrics[name] for metrics in steps]))
             for name in steps[0]
         }
-        seconds = (time.monotonic() - self._clock) / max(self._clocked_steps, 1)
+        values, speed = means, ""
+        if self._clocked_steps:  # else only the first step, which was compiled
+            seconds = (time.monotonic() - self._clock) / self._clocked_steps
+            photos_per_second = self._batch_size / seconds
+            left = tqdm.format_interval(seconds * (self._last_step - self.step))
+            values = {**means, "photos_per_second": photos_per_second}
+            speed = f"; {photos_per_second:.3g} photos/s, {left} left"
         self.restart_clock()
-        self._write({**means, "photos_per_second": self._batch_size / seconds})
+        self._write(values)
         losses = (
             f"D {means['discriminator_loss']:.3f}, G {means['generator_loss']:.2f},"
             f" L1 {means['l1_loss']:.4f}"
@@ -143,15 +149,13 @@ class Logbook:
         if not self._bar.disable:
             self._bar.set_postfix_str(f"{epoch}, {losses}")
         elif self._is_lead:
-            left = tqdm.format_interval(seconds * (self._last_step - self.step))
             logging.info(
-                "Step %d of %d, %s: %s; %.3g photos/s, %s left.",
+                "Step %d of %d, %s: %s%s.",
                 self.step,
                 self._last_step,
                 epoch,
                 losses,
-                self._batch_size / seconds,
-                left,
+                speed,
             )
 
     def write_scores(self, scores: dict[str, float]) -> None:

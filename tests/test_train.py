@@ -184,6 +184,8 @@ def test_the_time_limit_saves_and_says_so(tmp_path):
     assert train(config, tmp_path) == "the time limit"
     assert latest_step(tmp_path) == 1
     assert load_params(tmp_path)
+    (row,) = read_metrics(tmp_path)
+    assert row["l1_loss"] and not row["photos_per_second"]  # The step was compiled.
 
 
 def launch(workdir, environment=(), **values):
