@@ -25,7 +25,7 @@ from colorgan_jax.files import replace_file
 _EXPLANATIONS = f"""\
 - Brackets hold 95 % bootstrap intervals over the photos.
 - PSNR: of sRGB in [0, 1] with a peak of 1, the mean of the photos' own (each at most
-  {MAXIMUM_PSNR:.2f} dB, that of rounding to 8 bits). "less grey": differences photo by photo.
+  {MAXIMUM_PSNR:.2f} dB, that of rounding to 8 bits). "minus grey": differences photo by photo.
   "as in the report": `cv2.PSNR`, which takes the peak for 255; this adds 48.13 dB.
 - SSIM (Wang et al. 2004): 1 is best. LPIPS (Zhang et al. 2018, AlexNet): 0 is best.
 - Colourfulness (Hasler and Suesstrunk 2003), and its share of the real photos'.
@@ -35,6 +35,7 @@ _EXPLANATIONS = f"""\
   in [-110, 110], pixel by pixel."""
 
 _GRID_PHOTOS = 2  # of each sort: best, median, worst
+_CAPTION_LENGTH = 28  # characters that fit below a photo of the grid
 
 
 def format_summary(summary: Mapping[str, Any]) -> str:
@@ -76,7 +77,7 @@ def _main_table(summary: Mapping[str, Any]) -> list[dict[str, str]]:
         {
             "": row,
             "PSNR, dB": _format_interval(values, "psnr", ".2f"),
-            "less grey, dB": _format_interval(above_grey.get(row, {}), "psnr", "+.2f"),
+            "minus grey, dB": _format_interval(above_grey.get(row, {}), "psnr", "+.2f"),
             "as in the report, dB": _format_mean(values, "report_psnr", ".2f"),
             "SSIM": _format_mean(values, "ssim", ".3f"),
             "LPIPS": _format_mean(values, "lpips", ".3f"),
@@ -176,7 +177,7 @@ def save_grids(folder: Path, evaluation: Evaluation) -> None:
     captions = {
         row: [f"{psnr[row][number]:.1f} dB" for number in chosen] for row in psnr
     }
-    captions[REAL] = [file.name for file in files]
+    captions[REAL] = [file.name[-_CAPTION_LENGTH:] for file in files]
     for name, columns in {
         "grid.png": (GREY, *models, REAL),
         "beside_random.png": (*models, RANDOM_AB, REAL),
