@@ -65,12 +65,17 @@ class EncoderBlock(nn.Module):
 
     features: int
     norm: bool = True
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        x = DownConv(self.features, use_bias=not self.norm, name="conv")(x)
+        x = DownConv(
+            self.features, use_bias=not self.norm, dtype=self.dtype, name="conv"
+        )(x)
         if self.norm:
-            x = _BatchNorm(use_running_average=not train, name="norm")(x)
+            x = _BatchNorm(
+                use_running_average=not train, dtype=self.dtype, name="norm"
+            )(x)
         return x
 
 
@@ -80,12 +85,17 @@ class DecoderBlock(nn.Module):
     features: int
     norm: bool = True
     dropout: float = 0.0
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        x = UpConv(self.features, use_bias=not self.norm, name="conv")(nn.relu(x))
+        x = UpConv(
+            self.features, use_bias=not self.norm, dtype=self.dtype, name="conv"
+        )(nn.relu(x))
         if self.norm:
-            x = _BatchNorm(use_running_average=not train, name="norm")(x)
+            x = _BatchNorm(
+                use_running_average=not train, dtype=self.dtype, name="norm"
+            )(x)
         return nn.Dropout(self.dropout, deterministic=not train)(x)
 
 
@@ -101,11 +111,14 @@ class Generator(nn.Module):
       image_size: height and width of the input, a power of two.
       dropout: rate in the three innermost decoder blocks while training; it is the
         "random noise" of the report, as in pix2pix.
+      dtype: type to compute in. Parameters, statistics of BatchNorm and the result are
+        float32 whatever it is.
     """
 
     filters: int = 64
     image_size: int = 256
     dropout: float = 0.5
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, L: jax.Array, *, train: bool) -> jax.Array:
@@ -121,9 +134,9 @@ class Generator(nn.Module):
         for block, width in enumerate(widths, start=1):
             if block > 1:
                 x = leaky_relu(x)
-            x = EncoderBlock(width, norm=block > 1, name=f"encoder_{block}")(
-                x, train=train
-            )
+            x = EncoderBlock(
+                width, norm=block > 1, dtype=self.dtype, name=f"encoder_{block}"
+            )(x, train=train)
             skips.append(x)
 
         x = skips.pop()
@@ -136,9 +149,10 @@ class Generator(nn.Module):
                 dropout=self.dropout
                 if block <= min(DROPOUT_BLOCKS, depth - 1)
                 else 0.0,
+                dtype=self.dtype,
                 name=f"decoder_{block}",
             )(x, train=train)
-        return jnp.tanh(x)
+        return jnp.tanh(x.astype(jnp.float32))
 
 
 class Discriminator(nn.Module):
@@ -149,9 +163,11 @@ class Discriminator(nn.Module):
 
     Attributes:
       filters: output channels of the first block, doubled by each further one.
+      dtype: as of `Generator`.
     """
 
     filters: int = 64
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, L: jax.Array, ab: jax.Array, *, train: bool) -> jax.Array:
@@ -162,8 +178,15 @@ class Discriminator(nn.Module):
         ):
             norm = block > 1
             features = self.filters * 2 ** (block - 1)
-            x = Conv(features, use_bias=not norm, name=f"conv_{block}")(x)
+            x = Conv(
+                features, use_bias=not norm, dtype=self.dtype, name=f"conv_{block}"
+            )(x)
             if norm:
-                x = _BatchNorm(use_running_average=not train, name=f"norm_{block}")(x)
+                x = _BatchNorm(
+                    use_running_average=not train,
+                    dtype=self.dtype,
+                    name=f"norm_{block}",
+                )(x)
             x = leaky_relu(x)
-        return StrideOneConv(1, name="conv_5")(x)
+        logits = StrideOneConv(1, dtype=self.dtype, name="conv_5")(x)
+        return logits.astype(jnp.float32)

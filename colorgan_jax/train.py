@@ -35,6 +35,8 @@ from colorgan_jax.models import Discriminator, Generator, unet_depth
 # What the shapes of the state depend on: fixed for the life of a work directory.
 ARCHITECTURE = ("image_size", "generator.filters", "discriminator.filters")
 
+COMPUTE_DTYPES = ("float32", "bfloat16")
+
 # JAX's default generator costs the compiler for CPUs a second for each array drawn.
 RANDOM_GENERATOR = "rbg"
 
@@ -311,6 +313,11 @@ def _check_config(config: ml_collections.ConfigDict) -> None:
             f"--config.image_size is {config.image_size}: the discriminator needs 32"
             " pixels or more to see one patch."
         )
+    if config.compute_dtype not in COMPUTE_DTYPES:
+        raise TrainingError(
+            f"--config.compute_dtype is {config.compute_dtype}: it must be"
+            f" {' or '.join(COMPUTE_DTYPES)}."
+        )
     if config.batch_size < 2:
         raise TrainingError(
             f"--config.batch_size is {config.batch_size}: it must be 2 or more, since"
@@ -371,10 +378,11 @@ def _flatten(config: dict, prefix: str = "") -> dict:
 
 
 def _new_state(config: ml_collections.ConfigDict) -> gan.GANState:
+    dtype = jnp.dtype(config.compute_dtype)
     return gan.create_state(
         jax.random.key(config.seed, impl=RANDOM_GENERATOR),
-        Generator(image_size=config.image_size, **config.generator),
-        Discriminator(**config.discriminator),
+        Generator(image_size=config.image_size, dtype=dtype, **config.generator),
+        Discriminator(dtype=dtype, **config.discriminator),
         **config.optimizer,
         **config.loss,
         ema_decay=config.ema_decay,

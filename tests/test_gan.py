@@ -121,3 +121,26 @@ def test_one_batch_can_be_learnt_by_heart(state, batch, train_step):
     )
     assert first["l1_loss"] > 0.1
     assert last["l1_loss"] < 0.05
+
+
+def test_bfloat16_gives_about_the_same_step_in_a_state_of_float32(
+    state, batch, train_step
+):
+    rounded = jax.jit(
+        lambda key: gan.create_state(
+            key,
+            Generator(filters=8, image_size=SIZE, dtype=jnp.bfloat16),
+            Discriminator(filters=8, dtype=jnp.bfloat16),
+            learning_rate=1e-3,
+        )
+    )(jax.random.key(0))
+    assert equal(rounded.generator.params, state.generator.params)
+    rounded, metrics = train_step(rounded, batch)
+    state, expected = train_step(state, batch)
+    for name, value in metrics.items():
+        # bfloat16 has 8 bits of precision; a gradient sums up many such roundings.
+        np.testing.assert_allclose(value, expected[name], rtol=0.05)
+        assert value.dtype == jnp.float32
+        assert value != expected[name], "nothing was computed in bfloat16"
+    for part, whole in zip(jax.tree.leaves(rounded), jax.tree.leaves(state)):
+        assert part.dtype == whole.dtype

@@ -164,6 +164,7 @@ def test_other_networks_are_refused_by_name(finished):
         ("image_size", 48, "power of two"),
         ("image_size", 16, "32"),
         ("validate_every_steps", 0, "1 or more"),
+        ("compute_dtype", "float16", "float32 or bfloat16"),
     ],
 )
 def test_impossible_values_are_refused(name, value, message, tmp_path):
