@@ -249,6 +249,7 @@ def colorizations(
     return rows
 
 
+@jax.jit
 def _paint(L: jax.Array, ab: np.ndarray) -> jax.Array:
     """sRGB of L [...] and one colour ab [2] for all."""
     return lab_to_rgb(limit_chroma(_with_ab(L, jnp.broadcast_to(ab, (*L.shape, 2)))))
