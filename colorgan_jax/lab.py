@@ -10,6 +10,9 @@ the channels last:
     L    [..., 1]  L / 50 - 1, in [-1, 1]     (scaled for the networks)
     ab   [..., 2]  ab / 110, in [-1, 1]       (scaled for the networks)
 
+Inside, each channel is an array of its own: XLA's code for CPUs is several times as
+fast on three arrays as on one whose last dimension is 3.
+
 Sources: IEC 61966-2-1 (sRGB), CIE 15:2004 (Lab).
 """
 
@@ -62,9 +65,8 @@ def rgb_to_lab(rgb: jax.Array) -> jax.Array:
       TypeError: if `rgb` is not floating point.
       ValueError: if its last dimension is not 3.
     """
-    rgb = _as_colors(rgb, "rgb_to_lab")
-    f = _f(_transform(_RELATIVE_XYZ_FROM_RGB, _decode_srgb(rgb)))
-    fx, fy, fz = f[..., 0], f[..., 1], f[..., 2]
+    linear = [_decode_srgb(channel) for channel in _channels(rgb, "rgb_to_lab")]
+    fx, fy, fz = (_f(t) for t in _transform(_RELATIVE_XYZ_FROM_RGB, *linear))
     return jnp.stack([116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)], axis=-1)
 
 
@@ -84,11 +86,10 @@ def lab_to_rgb(lab: jax.Array) -> jax.Array:
       TypeError: if `lab` is not floating point.
       ValueError: if its last dimension is not 3.
     """
-    lab = _as_colors(lab, "lab_to_rgb")
+    linear = jnp.stack(_lab_to_linear_rgb(*_channels(lab, "lab_to_rgb")), axis=-1)
     # Clipped before the transfer curve, which keeps the power away from negative
     # numbers; the curve maps [0, 1] onto itself.
-    linear = jnp.clip(_lab_to_linear_rgb(lab), 0.0, 1.0)
-    return jnp.clip(_encode_srgb(linear), 0.0, 1.0)
+    return jnp.clip(_encode_srgb(jnp.clip(linear, 0.0, 1.0)), 0.0, 1.0)
 
 
 def limit_chroma(lab: jax.Array) -> jax.Array:
@@ -111,25 +112,25 @@ def limit_chroma(lab: jax.Array) -> jax.Array:
       TypeError: if `lab` is not floating point.
       ValueError: if its last dimension is not 3.
     """
-    lab = _as_colors(lab, "limit_chroma")
-
-    def scale_ab(factor):
-        return lab * jnp.stack([jnp.ones_like(factor), factor, factor], axis=-1)
+    L, a, b = _channels(lab, "limit_chroma")
 
     def in_gamut(factor):
-        linear = _lab_to_linear_rgb(scale_ab(factor))
-        inside = (linear >= -_GAMUT_TOLERANCE) & (linear <= 1 + _GAMUT_TOLERANCE)
-        return jnp.all(inside, axis=-1)
+        linear = _lab_to_linear_rgb(L, a * factor, b * factor)
+        red, green, blue = (
+            (channel >= -_GAMUT_TOLERANCE) & (channel <= 1 + _GAMUT_TOLERANCE)
+            for channel in linear
+        )
+        return red & green & blue
 
     def bisect(step, factor):
         larger = factor + 0.5 ** step.astype(factor.dtype)
         return jnp.where(in_gamut(larger), larger, factor)
 
-    one = jnp.ones_like(lab[..., 0])
+    one = jnp.ones_like(L)
     # A loop, because unrolled it compiles three times as long and runs no faster.
     factor = jax.lax.fori_loop(1, _BISECTION_STEPS + 1, bisect, jnp.zeros_like(one))
-    factor = jnp.where(in_gamut(one), one, factor)
-    return scale_ab(jax.lax.stop_gradient(factor))
+    factor = jax.lax.stop_gradient(jnp.where(in_gamut(one), one, factor))
+    return jnp.stack([L, a * factor, b * factor], axis=-1)
 
 
 def to_network(lab: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -152,8 +153,10 @@ def from_network(L: jax.Array, ab: jax.Array) -> jax.Array:
     return jnp.concatenate([(L + 1) * L_SCALE, ab * AB_SCALE], axis=-1)
 
 
-def _as_colors(colors: jax.Array, function: str) -> jax.Array:
-    """Checks the channels and promotes half precision, too coarse for Lab."""
+def _channels(
+    colors: jax.Array, function: str
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Takes colours [..., 3] apart, and promotes half precision, too coarse for Lab."""
     colors = jnp.asarray(colors)
     if not jnp.issubdtype(colors.dtype, jnp.floating):
         raise TypeError(
@@ -163,34 +166,40 @@ def _as_colors(colors: jax.Array, function: str) -> jax.Array:
         raise ValueError(
             f"{function} takes colours of shape [..., 3], not {colors.shape}."
         )
-    return colors.astype(jnp.promote_types(colors.dtype, jnp.float32))
+    colors = colors.astype(jnp.promote_types(colors.dtype, jnp.float32))
+    return colors[..., 0], colors[..., 1], colors[..., 2]
 
 
-def _transform(matrix: np.ndarray, colors: jax.Array) -> jax.Array:
-    """Multiplies each colour [..., 3] by a 3x3 matrix.
+def _transform(
+    matrix: np.ndarray, x: jax.Array, y: jax.Array, z: jax.Array
+) -> list[jax.Array]:
+    """Multiplies each colour (x, y, z) by a 3x3 matrix.
 
     Written as sums, because matrix units on GPU and TPU round to fewer bits.
     """
-    x, y, z = colors[..., 0], colors[..., 1], colors[..., 2]
-    return jnp.stack([x * r + y * s + z * t for r, s, t in matrix.tolist()], axis=-1)
+    return [x * r + y * s + z * t for r, s, t in matrix.tolist()]
+
+
+def _power(base: jax.Array, exponent: float) -> jax.Array:
+    """base ** exponent for positive bases: on CPU a quarter of the time of `**`."""
+    return jnp.exp(exponent * jnp.log(base))
 
 
 def _decode_srgb(rgb: jax.Array) -> jax.Array:
     # The maximum, here and below, keeps the branch not taken (and its gradient)
     # finite: `where` multiplies the gradient of that branch by zero.
-    power = ((jnp.maximum(rgb, _SRGB_KINK) + 0.055) / 1.055) ** 2.4
+    power = _power((jnp.maximum(rgb, _SRGB_KINK) + 0.055) / 1.055, 2.4)
     return jnp.where(rgb <= _SRGB_KINK, rgb / 12.92, power)
 
 
 def _encode_srgb(linear: jax.Array) -> jax.Array:
-    power = 1.055 * jnp.maximum(linear, _LINEAR_KINK) ** (1 / 2.4) - 0.055
+    power = 1.055 * _power(jnp.maximum(linear, _LINEAR_KINK), 1 / 2.4) - 0.055
     return jnp.where(linear <= _LINEAR_KINK, 12.92 * linear, power)
 
 
 def _f(t: jax.Array) -> jax.Array:
     """CIE's lightness function, from relative XYZ."""
-    # A third of the time of `jnp.cbrt` on CPU, and as accurate for positive numbers.
-    root = jnp.maximum(t, _DELTA**3) ** (1 / 3)
+    root = _power(jnp.maximum(t, _DELTA**3), 1 / 3)
     return jnp.where(t <= _DELTA**3, t / (3 * _DELTA**2) + 4 / 29, root)
 
 
@@ -198,11 +207,8 @@ def _inverse_f(f: jax.Array) -> jax.Array:
     return jnp.where(f <= _DELTA, 3 * _DELTA**2 * (f - 4 / 29), f * f * f)
 
 
-def _lab_to_linear_rgb(lab: jax.Array) -> jax.Array:
-    """Linear rgb [..., 3] of Lab, outside [0, 1] for colours outside the gamut."""
-    fy = (lab[..., 0] + 16) / 116
-    fx = fy + lab[..., 1] / 500
-    fz = fy - lab[..., 2] / 200
-    return _transform(
-        _RGB_FROM_RELATIVE_XYZ, _inverse_f(jnp.stack([fx, fy, fz], axis=-1))
-    )
+def _lab_to_linear_rgb(L: jax.Array, a: jax.Array, b: jax.Array) -> list[jax.Array]:
+    """Linear red, green and blue, outside [0, 1] for colours outside the gamut."""
+    fy = (L + 16) / 116
+    relative_xyz = (_inverse_f(f) for f in (fy + a / 500, fy, fy - b / 200))
+    return _transform(_RGB_FROM_RELATIVE_XYZ, *relative_xyz)
