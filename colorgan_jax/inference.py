@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,9 +38,9 @@ PARAMS_FILE = "params.safetensors"
 _FORMAT = "colorgan_jax generator"
 _FORMAT_VERSION = "1"
 
-# `colorize_photo` does the colour maths of a large photo on this many pixels at a
-# time: it bounds the memory, and one compiled function serves photos of all sizes.
-_CHUNK_PIXELS = 2**18
+# `recolor_photo` does the colour maths of a large photo on this many pixels at a time:
+# it bounds the memory, and one compiled function serves photos of all sizes.
+_CHUNK_PIXELS = 2**16
 
 
 class ParamsError(ValueError):
@@ -237,42 +238,89 @@ def colorize_photo(params: Params, rgb: np.ndarray) -> np.ndarray:
       ParamsError: if `params` are not a generator's.
       ValueError: if `rgb` is not uint8 [H, W, 3].
     """
-    size = image_size(params)
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[-1] != 3 or 0 in rgb.shape:
         raise ValueError(
             "colorize_photo takes uint8 of shape [height, width, 3], not"
             f" {rgb.dtype} of shape {rgb.shape}."
         )
-    height, width = rgb.shape[:2]
-    ab = np.asarray(_predict_photo_ab(params, resize_photo(rgb, size, size)))
-    ab = resize_photo(ab, height, width).reshape(-1, 2)
-    pixels = rgb.reshape(-1, 3)
-    result = np.empty_like(pixels)
-    for start in range(0, len(pixels), _CHUNK_PIXELS):
-        chunk = slice(start, start + _CHUNK_PIXELS)
-        count = len(pixels[chunk])
-        padding = ((0, _CHUNK_PIXELS - count), (0, 0))
-        colored = _recolor(np.pad(pixels[chunk], padding), np.pad(ab[chunk], padding))
-        result[chunk] = np.asarray(colored)[:count]
-    return result.reshape(rgb.shape)
+    size = image_size(params)
+    seen = resize_photo(rgb, size, size)
+    return recolor_photo(rgb, predict_photos_ab(params, seen[None])[0])
 
 
-def _lightness(rgb: jax.Array) -> jax.Array:
-    """CIE L [...] of uint8 sRGB [..., 3]."""
-    return rgb_to_lab(rgb.astype(jnp.float32) / 255)[..., 0]
+def predict_photos_ab(params: Params, rgb: np.ndarray) -> np.ndarray:
+    """The colours of photos that are as small as the network sees them.
+
+    Together with `recolor_photo` this is `colorize_photo` in two steps, for programs that
+    colorize many photos: several share this step, and the other runs in threads.
+
+    Args:
+      params: parameters of a generator for SxS pixels.
+      rgb: uint8 [B, S, S, 3], sRGB in [0, 255]. Compiled once for each B.
+
+    Returns:
+      The network's ab, float32 [B, S, S, 2] in [-1, 1].
+
+    Raises:
+      ParamsError: if `params` are not a generator's.
+    """
+    return np.asarray(_predict_photos_ab(params, rgb))
 
 
 @jax.jit
-def _predict_photo_ab(params: Params, rgb: jax.Array) -> jax.Array:
-    """The network's ab [S, S, 2] for a photo uint8 [S, S, 3]."""
-    L = _lightness(rgb)[None, :, :, None]
-    return predict_ab(params, L / L_SCALE - 1)[0]
+def _predict_photos_ab(params: Params, rgb: jax.Array) -> jax.Array:
+    return predict_ab(params, _lightness(rgb)[..., None] / L_SCALE - 1)
+
+
+def recolor_photo(rgb: np.ndarray, ab: np.ndarray) -> np.ndarray:
+    """Gives a photo other colours of any resolution, and keeps its own lightness.
+
+    Threads may call this side by side.
+
+    Args:
+      rgb: uint8 [H, W, 3], sRGB in [0, 255].
+      ab: float32 [h, w, 2], the network's colours in [-1, 1].
+
+    Returns:
+      uint8 [H, W, 3], sRGB in [0, 255].
+    """
+    height, width = rgb.shape[:2]
+    # Enlarged to the full width here and to the full height chunk by chunk: all of it at
+    # once would take as much memory as the rest together.
+    rows = resize_photo(ab, len(ab), width).reshape(len(ab), -1)
+    row_weights = cv2.resize(
+        np.eye(len(ab), dtype=np.float32),
+        (len(ab), height),
+        interpolation=cv2.INTER_CUBIC if height > len(ab) else cv2.INTER_AREA,
+    )
+    # Cubic interpolation overshoots at edges.
+    lowest, highest = (np.tile(f(ab, axis=(0, 1)), width) for f in (np.min, np.max))
+
+    pixels = rgb.reshape(-1, 3)
+    result = np.empty_like(pixels)
+    for start in range(0, len(pixels), _CHUNK_PIXELS):
+        chunk = pixels[start : start + _CHUNK_PIXELS]
+        top, bottom = start // width, math.ceil((start + len(chunk)) / width)
+        weights = row_weights[top:bottom]
+        used = np.flatnonzero(weights.any(axis=0))
+        used = slice(used[0], used[-1] + 1)
+        chunk_ab = np.clip(weights[:, used] @ rows[used], lowest, highest)
+        chunk_ab = chunk_ab.reshape(-1, 2)[start - top * width :][: len(chunk)]
+        padding = ((0, _CHUNK_PIXELS - len(chunk)), (0, 0))
+        colored = _recolor(np.pad(chunk, padding), np.pad(chunk_ab, padding))
+        result[start : start + len(chunk)] = np.asarray(colored)[: len(chunk)]
+    return result.reshape(rgb.shape)
 
 
 @jax.jit
 def _recolor(rgb: jax.Array, ab: jax.Array) -> jax.Array:
     """uint8 [N, 3] with the lightness of `rgb` and the network's ab [N, 2]."""
     return jnp.round(_join(_lightness(rgb), ab) * 255).astype(jnp.uint8)
+
+
+def _lightness(rgb: jax.Array) -> jax.Array:
+    """CIE L [...] of uint8 sRGB [..., 3]."""
+    return rgb_to_lab(rgb.astype(jnp.float32) / 255)[..., 0]
 
 
 def save_params(

@@ -120,6 +120,21 @@ def _decode(
     return _upright(rgb, orientation)
 
 
+def count_pixels(file: str | os.PathLike) -> int:
+    """Height times width of a photo file, from its header alone.
+
+    Raises:
+      PhotoError: `read_photo` would refuse the file, too.
+    """
+    try:
+        with Image.open(file, formats=("JPEG", "PNG", "WEBP")) as image:
+            return image.width * image.height
+    except Exception as error:  # As broad as in `_decode`, for the same reason.
+        raise PhotoError(
+            f"{os.fspath(file)} has no legible header: {error}."
+        ) from error
+
+
 def _exif_orientation(image: Image.Image) -> int:
     """The EXIF orientation of a loaded image, 1 (upright) where none is legible."""
     try:
@@ -172,17 +187,22 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
 def _apply_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
     """Converts a grey, RGB or CMYK image to sRGB, by its ICC profile if it can be."""
     if not profile:
-        return image.convert("RGB")
+        return _to_rgb(image)
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if ImageCms.getProfileDescription(source).startswith(_SRGB_DESCRIPTIONS):
-            return image.convert("RGB")
+            return _to_rgb(image)
         return ImageCms.profileToProfile(
             image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
         )
     except (ImageCms.PyCMSError, OSError):
         # Damaged, or of another colour space than the pixels: as if there were none.
-        return image.convert("RGB")
+        return _to_rgb(image)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Without the copy that `convert` makes even of what is RGB already."""
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def resize_photo(photo: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -214,8 +234,10 @@ def resize_photo(photo: np.ndarray, height: int, width: int) -> np.ndarray:
         lowest = resized.min(axis=(0, 1))
         highest = resized.max(axis=(0, 1))
         resized = cv2.resize(resized, (width, height), interpolation=cv2.INTER_CUBIC)
-        # Cubic interpolation overshoots at edges.
-        resized = np.clip(resized, lowest, highest)
+        # Cubic interpolation overshoots at edges. Limits as long as a row, because NumPy
+        # is slow on a last dimension as short as the channels.
+        rows = resized.reshape(height, -1)
+        np.clip(rows, np.tile(lowest, width), np.tile(highest, width), out=rows)
     # OpenCV drops a single channel.
     return resized.reshape(height, width, *photo.shape[2:])
 

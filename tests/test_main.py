@@ -1,8 +1,11 @@
 """The command line, run in-process on photos and tiny random parameters."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import jax
@@ -13,6 +16,7 @@ from PIL import Image
 
 from colorgan_jax import photos
 from colorgan_jax.__main__ import main
+from colorgan_jax.commands import colorize as colorize_command
 from colorgan_jax.compilation_cache import enable_compilation_cache
 from colorgan_jax.inference import save_params
 
@@ -242,6 +246,110 @@ def test_a_full_disk_ends_the_run_with_one_sentence(params, capsys, monkeypatch)
     assert main(["colorize", "a.png", "b.png", "--params", params]) == 1
     error = capsys.readouterr().err
     assert "No space left on device" in error and error.count("\n") == 1
+
+
+def count_in_flight(monkeypatch, slow_write=0.0):
+    """Notes how many pixels there are at a time between reading and written."""
+    in_flight, highest, lock = 0, 0, threading.Lock()
+
+    def add(pixels):
+        nonlocal in_flight, highest
+        with lock:
+            in_flight += pixels
+            highest = max(highest, in_flight)
+
+    def read(photo):
+        rgb = photos.read_photo(photo)
+        add(rgb[..., 0].size)
+        return rgb
+
+    def write(path, rgb):
+        time.sleep(slow_write)
+        photos.write_photo(path, rgb)
+        add(-rgb[..., 0].size)
+
+    monkeypatch.setattr(colorize_command, "read_photo", read)
+    monkeypatch.setattr(colorize_command, "write_photo", write)
+    return lambda: highest
+
+
+def test_what_is_in_memory_is_bounded_by_pixels(params, capsys, monkeypatch):
+    for number in range(30):
+        save(f"album/{number:02}.png", height=8 + number)
+    save("album/99.png", height=400)  # alone above the bound, and yet colorized
+    monkeypatch.setattr(colorize_command, "_LEAST_PIXELS", 1)
+    monkeypatch.setattr(colorize_command, "_PIXELS_IN_BATCH", 9_000)
+    monkeypatch.setattr(colorize_command, "_PIXELS_IN_FLIGHT", 20_000)
+    highest = count_in_flight(monkeypatch, slow_write=0.01)
+    assert main(["colorize", "album", "--params", params]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 31
+    assert highest() == 400 * 60
+    Path("album/99.png").unlink()
+    highest = count_in_flight(monkeypatch, slow_write=0.01)
+    assert main(["colorize", "album", "--params", params]) == 0
+    assert 10_000 < highest() <= 20_000
+
+
+def test_photos_in_batches_get_the_colours_that_they_get_alone(params, capsys):
+    names = [f"{number}.png" for number in range(7)]
+    for number, name in enumerate(names):
+        save(name, height=10 + 9 * number)
+    Path("5.png").write_text("no photo")  # leaves its batch with fewer
+    assert main(["colorize", *names, "--params", params, "--output", "all"]) == 1
+    numbers = [line.split("/")[0] for line in capsys.readouterr().out.splitlines()]
+    assert numbers == ["[1", "[2", "[3", "[4", "[5", "[7"]
+    for name in names[:5] + names[6:]:
+        assert main(["colorize", name, "--params", params, "--output", "one"]) == 0
+        alone, together = (
+            photos.read_photo(f"{folder}/{name}").astype(int)
+            for folder in ("one", "all")
+        )
+        # The network rounds its last bits by the size of the batch.
+        assert np.abs(alone - together).max() <= 1
+
+
+def test_lines_keep_the_order_of_the_photos_whichever_is_written_first(
+    params, capsys, monkeypatch
+):
+    names = [f"{number}.png" for number in range(9)]
+    for name in names:
+        save(name)
+
+    def write(path, rgb):
+        time.sleep(0.3 if path.name == "0.png" else 0)
+        written.append(path.name)
+
+    written = []
+    monkeypatch.setattr(colorize_command, "write_photo", write)
+    assert main(["colorize", *names, "--params", params]) == 0
+    assert sorted(written) == names and written[0] != "0.png"
+    assert capsys.readouterr().out.splitlines() == [
+        f"[{number}/9] {Path('colorized', name)}"
+        for number, name in enumerate(names, start=1)
+    ]
+
+
+def test_ctrl_c_ends_the_command_and_leaves_whole_files(params, folder):
+    for number in range(300):
+        save(f"album/{number:03}.png", height=200, width=300)
+    command = ["colorize", "album", "--params", params]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "colorgan_jax", *command],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(5):
+        run.stdout.readline()
+    run.send_signal(signal.SIGINT)
+    _, error = run.communicate(timeout=20)
+    assert (run.returncode, error) == (130, "error: interrupted.\n")
+    results = os.listdir("colorized")
+    assert 5 <= len(results) < 300
+    for name in results:  # no file of another name, and none cut short
+        assert photos.read_photo(f"colorized/{name}").shape == (200, 300, 3)
+        assert (folder / "album" / name).exists()
 
 
 def test_usage_errors_exit_with_2(capsys):
