@@ -155,8 +155,8 @@ def predict_ab(params: Params, L: jax.Array) -> jax.Array:
     x = L
     for block in range(1, depth + 1):
         layer = params[f"encoder_{block}"]
-        x = conv_down(x if block == 1 else leaky_relu(x), layer["kernel"])
-        x = x + layer["bias"]
+        # What the decoder takes of a skip is its ReLU, which LeakyReLU leaves as it is.
+        x = leaky_relu(conv_down(x, layer["kernel"]) + layer["bias"])
         skips.append(x)
 
     x = skips.pop()

@@ -90,7 +90,11 @@ def test_the_shapes_above_reach_both_forms():
         layers._taps_are_faster((b, h // 2, w // 2, o), i) for b, h, w, i, o in SHAPES
     }
     chosen_up = {layers._taps_are_faster((b, h, w, i), o) for b, h, w, i, o in SHAPES}
-    assert chosen == chosen_up == {True, False}
+    patches = {
+        layers._patches_are_faster((b, h // 2, w // 2, o), i)
+        for b, h, w, i, o in SHAPES
+    }
+    assert chosen == chosen_up == patches == {True, False}
 
 
 # Each form by itself, also those that this platform or these sizes would not choose.
@@ -101,7 +105,7 @@ def test_the_shapes_above_reach_both_forms():
     "form",
     [
         "gather_by_convolution",
-        "gather_by_taps",
+        "gather_by_patches",
         "scatter_by_convolution",
         "scatter_by_subpixels",
         "scatter_by_taps",
