@@ -6,6 +6,8 @@ What is set here reaches the processes that tests start, too.
 import os
 from pathlib import Path
 
+import pytest
+
 # Read when JAX starts, hence set before any test module imports it.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
@@ -18,3 +20,20 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
     Path(__file__).parent.parent / ".pytest_cache" / "jax"
 )
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory):
+    """The folder and the address of a survey that the tests of a module share."""
+    # Imported here, since no other test needs a server, and JAX is set up by now.
+    from survey_server import save_photos, serve
+
+    folder = tmp_path_factory.mktemp("survey")
+    save_photos(folder)
+    with serve(folder) as url:
+        yield folder, url
+
+
+@pytest.fixture
+def url(survey):
+    return survey[1]

@@ -63,20 +63,6 @@ def browser(shared_browser):
     assert shared_browser.get_log("browser") == []
 
 
-@pytest.fixture(scope="module")
-def survey(tmp_path_factory):
-    """The folder and the address of a survey that tests share."""
-    folder = tmp_path_factory.mktemp("survey")
-    save_photos(folder)
-    with serve(folder) as url:
-        yield folder, url
-
-
-@pytest.fixture
-def url(survey):
-    return survey[1]
-
-
 def wait(browser, condition):
     return WebDriverWait(browser, 10, poll_frequency=0.02).until(condition)
 

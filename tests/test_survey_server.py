@@ -23,20 +23,6 @@ from survey_server import (
 from colorgan_jax.survey.storage import read_ratings
 
 
-@pytest.fixture(scope="module")
-def survey(tmp_path_factory):
-    """The folder and the address of a survey that tests share."""
-    folder = tmp_path_factory.mktemp("survey")
-    save_photos(folder)
-    with serve(folder) as url:
-        yield folder, url
-
-
-@pytest.fixture
-def url(survey):
-    return survey[1]
-
-
 def start(url):
     """A new rater: the browser's session and its first page."""
     session = requests.Session()

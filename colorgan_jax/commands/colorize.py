@@ -1,6 +1,7 @@
 """python -m colorgan_jax colorize: photos in, photos in colour out."""
 
 import argparse
+import contextlib
 import dataclasses
 import os
 from collections import deque
@@ -75,15 +76,16 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def _run(options: argparse.Namespace) -> int:
     outputs = _plan_outputs(options.photos, options.output)
     params = load_params(options.params)
-    results = _colorize_all(params, outputs)
     failed = 0
-    for number, (output, error) in enumerate(results, start=1):
-        if error:
-            print_error(error)
-            failed += 1
-            continue
-        progress = f"[{number}/{len(outputs)}] " if len(outputs) > 1 else ""
-        print(f"{progress}{output}", flush=True)
+    # Closed, so that after Ctrl-C in this loop, too, the threads stop at once.
+    with contextlib.closing(_colorize_all(params, outputs)) as results:
+        for number, (output, error) in enumerate(results, start=1):
+            if error:
+                print_error(error)
+                failed += 1
+                continue
+            progress = f"[{number}/{len(outputs)}] " if len(outputs) > 1 else ""
+            print(f"{progress}{output}", flush=True)
     if failed:
         print_error(f"{failed} of {len(outputs)} photos could not be colorized.")
     return 1 if failed else 0
