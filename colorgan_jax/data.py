@@ -179,6 +179,28 @@ def training_batches(
     Yields:
       {"L": [B, S, S, 1], "ab": [B, S, S, 2]}, float32 in [-1, 1], on the devices.
     """
+    batches = training_batches_on_host(
+        photos,
+        batch_size=batch_size,
+        seed=seed,
+        first_step=first_step,
+        last_step=last_step,
+    )
+    return _on_devices(batches, sharding, _training_batch)
+
+
+def training_batches_on_host(
+    photos: Photos, *, batch_size: int, seed: int, first_step: int, last_step: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Streams what `training_batches` puts onto the devices of this host.
+
+    Args:
+      photos, batch_size, seed, first_step, last_step: as of `training_batches`.
+
+    Yields:
+      Photos, uint8 RGB [B / hosts, S, S, 3], not flipped; and which of them to flip,
+      booleans [B / hosts].
+    """
 
     def batch_of_step(step):
         positions, flips = positions_and_flips(
@@ -187,9 +209,7 @@ def training_batches(
         rows = _rows_of_this_host(batch_size)
         return photos.load(positions[rows]), flips[rows]
 
-    steps = range(first_step, last_step)
-    batches = _parallel(batch_of_step, steps, tf.uint8, tf.bool)
-    return _on_devices(batches, sharding, _training_batch)
+    return _parallel(batch_of_step, range(first_step, last_step), tf.uint8, tf.bool)
 
 
 def validation_batches(
@@ -312,16 +332,20 @@ def _parallel(
             errors.append(error)
             raise
 
+    # Without autotuning: its thread can sleep on for up to a minute when the stream is
+    # over, and the stream's end waits for it (seen with TensorFlow 2.21).
+    options = tf.data.Options()
+    options.autotune.enabled = False
     # Decoding, resizing and copying release the interpreter lock, so that the threads
-    # of tf.data do run side by side.
+    # of tf.data do run side by side. `map` itself works ahead by as many calls.
     dataset = (
         tf.data.Dataset.from_tensor_slices(np.asarray(arguments, np.int64))
         .map(
             lambda argument: tf.numpy_function(noting_errors, [argument], dtypes),
-            num_parallel_calls=tf.data.AUTOTUNE,
+            num_parallel_calls=os.cpu_count(),
             deterministic=True,
         )
-        .prefetch(tf.data.AUTOTUNE)
+        .with_options(options)
     )
     try:
         yield from dataset.as_numpy_iterator()
