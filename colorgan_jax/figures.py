@@ -59,8 +59,9 @@ def save_loss_curves(path: str | os.PathLike, rows: Sequence[dict[str, float]]) 
     Args:
       path: of the PNG to write.
       rows: of metrics.csv: each has "step" and "epoch" (a float), and either
-        "discriminator_loss" and "generator_loss", averaged over the steps since the
-        row before, or "validation_psnr" and "validation_psnr_grey".
+        "generator_loss" and, where the discriminator was trained, "discriminator_loss",
+        averaged over the steps since the row before, or "validation_psnr" and
+        "validation_psnr_grey".
     """
     figure, (discriminator, generator, psnr) = plt.subplots(
         1, 3, figsize=(13, 3.8), layout="constrained"
@@ -100,9 +101,10 @@ def save_loss_curves(path: str | os.PathLike, rows: Sequence[dict[str, float]]) 
 
 def _plot_loss(axis, rows, name: str, color: str) -> None:
     """Every row as a thin line, the mean over the steps of each epoch as a thick one."""
-    epochs = np.array([row["epoch"] for row in rows])
-    values = np.array([row[name] for row in rows])
-    steps = np.diff([row["step"] for row in rows], prepend=0)
+    has_it = np.array([name in row for row in rows], bool)
+    epochs = np.array([row["epoch"] for row in rows])[has_it]
+    values = np.array([row[name] for row in rows if name in row])
+    steps = np.diff([row["step"] for row in rows], prepend=0)[has_it]
     axis.plot(epochs, values, color=color, alpha=0.35, linewidth=0.8, label="logged")
     whole = np.ceil(epochs).astype(int)
     ends = np.intersect1d(whole, epochs)  # Of those epochs that have come to their end.

