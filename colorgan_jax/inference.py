@@ -156,7 +156,7 @@ def image_size(params: Params) -> int:
 
 def _vgg16_blocks(params: Params) -> tuple[dict[str, int], ...]:
     """VGG16's blocks in a generator: all four of `models.VGG16_BLOCKS`, or none."""
-    return VGG16_BLOCKS if "conv1_1" in params else ()
+    return VGG16_BLOCKS if any(name.startswith("conv") for name in params) else ()
 
 
 def predict_ab(params: Params, L: jax.Array) -> jax.Array:
@@ -379,8 +379,8 @@ def save_params(
         `load_params` returns float32 all the same.
 
     Raises:
-      ParamsError: if `params` are not a generator's, or have a value that is too large
-        for half precision (65,504).
+      ParamsError: if `params` are not a generator's, or have a value that half precision
+        cannot hold.
       OSError: if the file cannot be written.
     """
     image_size(params)
@@ -393,7 +393,10 @@ def save_params(
     if half_precision:
         for name, array in arrays.items():
             if not np.abs(array).max() <= np.finfo(np.float16).max:
-                raise ParamsError(f"{name} has values too large for half precision.")
+                raise ParamsError(
+                    f"{name} has values that half precision cannot hold: its largest"
+                    " is 65504."
+                )
             arrays[name] = array.astype(np.float16)
     metadata = {
         "format": _FORMAT,

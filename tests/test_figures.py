@@ -44,6 +44,25 @@ def test_loss_curves_show_means_of_epochs_and_grey(tmp_path, drawn):
     assert Image.open(tmp_path / "curves.png").width > 1000
 
 
+def test_a_discriminator_that_is_trained_later_has_its_own_curve(tmp_path, drawn):
+    rows = [
+        {"step": 10, "epoch": 1.0, "generator_loss": 5.0},
+        {"step": 14, "epoch": 1.4, "generator_loss": 5.0, "discriminator_loss": 1.0},
+        {"step": 20, "epoch": 2.0, "generator_loss": 5.0, "discriminator_loss": 2.0},
+        {"step": 30, "epoch": 3.0, "generator_loss": 5.0, "discriminator_loss": 3.0},
+    ]
+    figures.save_loss_curves(tmp_path / "curves.png", rows)
+    discriminator, generator, _ = drawn().axes
+    lines = {line.get_label(): line.get_xydata() for line in discriminator.lines}
+    np.testing.assert_allclose(lines["logged"], [[1.4, 1], [2, 2], [3, 3]])
+    # Of the second epoch's steps, four have the loss 1 and six the loss 2.
+    np.testing.assert_allclose(lines["mean of an epoch"], [[1.5, 1.6], [2.5, 3.0]])
+    assert len(generator.lines[0].get_xydata()) == 4
+
+    figures.save_loss_curves(tmp_path / "none.png", rows[:1])
+    assert len(drawn().axes[0].lines[0].get_xydata()) == 0
+
+
 def test_a_grid_has_a_row_for_each_photo_in_each_column(tmp_path, drawn):
     photos = [np.full((8, 8, 3), value, np.float32) for value in (0.0, 0.5)]
     columns = {"grey": photos, "generated": photos[::-1], "real": photos}

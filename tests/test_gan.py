@@ -149,3 +149,99 @@ def test_bfloat16_gives_about_the_same_step_in_a_state_of_float32(
         assert value != expected[name], "nothing was computed in bfloat16"
     for part, whole in zip(jax.tree.leaves(rounded), jax.tree.leaves(state)):
         assert part.dtype == whole.dtype
+
+
+def test_without_adversarial_weight_the_discriminator_is_left_out(
+    state, batch, train_step
+):
+    _, with_it = train_step(state, batch)
+    trained, metrics = train_step(state.replace(adversarial_weight=0.0), batch)
+    assert set(metrics) == {"generator_loss", "l1_loss", "generator_gradient_norm"}
+    # The forward pass is the same, and only the L1 loss is left of the sum.
+    np.testing.assert_allclose(metrics["l1_loss"], with_it["l1_loss"], rtol=1e-6)
+    np.testing.assert_allclose(
+        metrics["generator_loss"], 100 * with_it["l1_loss"], rtol=1e-6
+    )
+    assert not equal(trained.generator.params, state.generator.params)
+    for before, after in zip(
+        jax.tree.leaves(state.discriminator), jax.tree.leaves(trained.discriminator)
+    ):
+        np.testing.assert_array_equal(before, after)
+
+
+@pytest.fixture(scope="module")
+def frozen(batch):
+    """Three given layers, and states with two of them frozen: new, and of two steps.
+
+    The learning rate is 0 in the first step and 1e-3 in the second.
+    """
+    generator = Generator(filters=4, image_size=SIZE, encoder="vgg16", frozen_blocks=2)
+    shapes = jax.eval_shape(
+        lambda: generator.init(jax.random.key(0), batch["L"], train=False)
+    )["params"]
+    random = np.random.default_rng(0)
+    pretrained = jax.tree.map(
+        lambda leaf: random.normal(0, 0.05, leaf.shape).astype(np.float32),
+        {name: shapes[name] for name in ("encoder_1", "encoder_2", "encoder_3")},
+    )
+    new = jax.jit(
+        lambda pretrained: gan.create_state(
+            jax.random.key(0),
+            generator,
+            Discriminator(filters=4),
+            learning_rate=lambda step: 1e-3 * jnp.minimum(step, 1),
+            pretrained=pretrained,
+        )
+    )(pretrained)
+    train_step = jax.jit(gan.train_step)
+    first, _ = train_step(new, batch)
+    second, _ = train_step(first, batch)
+    return pretrained, (new, first, second)
+
+
+def test_a_generator_starts_from_pretrained_layers(frozen):
+    pretrained, (new, *_) = frozen
+    for variables in (new.generator.variables, new.averaged):
+        for name, layer in pretrained.items():
+            assert equal(variables["params"][name], layer)
+        assert variables["params"]["encoder_4"]["conv5_1"]["kernel"].std() > 0
+
+
+def test_frozen_layers_stay_bit_by_bit_and_all_others_move(frozen):
+    pretrained, (new, *_, last) = frozen
+    start = new.generator.variables["params"]
+    for variables in (last.generator.variables, last.averaged):
+        assert set(variables["params"]) == set(start)
+        for name, layer in variables["params"].items():
+            if name in ("encoder_1", "encoder_2"):
+                assert equal(layer, pretrained[name])
+            else:
+                same = jax.tree.map(
+                    lambda a, b: bool((a == b).all()), layer, start[name]
+                )
+                assert not any(jax.tree.leaves(same)), name
+
+
+def test_nothing_but_their_values_is_kept_of_frozen_layers(frozen):
+    _, (*_, last) = frozen
+    kept = [
+        jax.tree_util.keystr(path)
+        for path, _ in jax.tree_util.tree_leaves_with_path(last)
+        if "conv1_1" in str(path)
+    ]
+    prefix = ".generator.frozen['encoder_1']['conv1_1']"
+    assert sorted(kept) == [f"{prefix}['bias']", f"{prefix}['kernel']"]
+
+
+def test_a_learning_rate_may_change_with_the_steps(frozen):
+    _, (new, first, second) = frozen
+    for network in ("generator", "discriminator"):
+        before, same, moved = (
+            jax.tree.leaves(getattr(state, network).params)
+            for state in (new, first, second)
+        )
+        for a, b, c in zip(before, same, moved):
+            np.testing.assert_array_equal(a, b)
+            # Adam moves most parameters by about the learning rate, and none by much
+            # more.
+            assert 1e-5 < np.abs(c - b).max() < 3e-3

@@ -89,6 +89,65 @@ def test_folded_network_equals_the_generator_in_inference_mode(params, unfolded)
     np.testing.assert_allclose(predict_ab(params, L), expected, atol=1e-5, rtol=0)
 
 
+@pytest.fixture(scope="module")
+def vgg16_variables():
+    """Random ones of a generator whose encoder begins with VGG16's convolutions."""
+    generator = Generator(filters=4, image_size=32, encoder="vgg16")
+    shapes = jax.eval_shape(
+        lambda: generator.init(
+            jax.random.key(0), jnp.zeros((1, 32, 32, 1)), train=False
+        )
+    )
+    random = np.random.default_rng(0)
+
+    def fill(path, array):
+        if path[-1].key in ("scale", "var"):
+            return random.uniform(0.5, 2, array.shape).astype(np.float32)
+        # Keeps what passes through ReLU about as large from layer to layer.
+        deviation = np.sqrt(2 / np.prod(array.shape[:-1])) if array.ndim > 1 else 0.1
+        return random.normal(0, deviation, array.shape).astype(np.float32)
+
+    return jax.tree_util.tree_map_with_path(fill, shapes)
+
+
+@pytest.fixture(scope="module")
+def vgg16_params(vgg16_variables):
+    return fold_batch_norm(vgg16_variables)
+
+
+def test_folded_network_with_vgg16_equals_the_generator(vgg16_variables, vgg16_params):
+    generator = Generator(filters=4, image_size=32, encoder="vgg16")
+    L = lightness(3, 32, 32)[..., None] / 50 - 1
+    expected = jax.jit(lambda v, L: generator.apply(v, L, train=False))(
+        vgg16_variables, L
+    )
+    assert np.std(expected) > 0.05
+    assert image_size(vgg16_params) == 32
+    np.testing.assert_allclose(
+        jax.jit(predict_ab)(vgg16_params, L), expected, atol=1e-5, rtol=0
+    )
+
+
+def test_wrong_params_with_vgg16_are_refused_by_name(vgg16_params):
+    def without(name):
+        return {key: value for key, value in vgg16_params.items() if key != name}
+
+    narrow = {"kernel": np.zeros((3, 3, 64, 32)), "bias": np.zeros(32)}
+    for wrong, message in [
+        (without("conv1_1"), r"lack conv1_1\.kernel"),
+        (without("conv5_3"), r"lack conv5_3\.kernel"),
+        (without("encoder_5"), "no encoder_5"),
+        (
+            {**vgg16_params, "conv1_2": narrow},
+            r"conv1_2\.kernel has shape \(3, 3, 64, 32\) instead of \(3, 3, 64, 64\)",
+        ),
+        ({**vgg16_params, "conv6_1": narrow}, "depth 5 has no layer conv6_1"),
+        ({**vgg16_params, "encoder_4": narrow}, "no layer encoder_4"),
+    ]:
+        with pytest.raises(ParamsError, match=message):
+            image_size(wrong)
+
+
 def test_folding_a_full_size_generator_keeps_its_layers():
     generator = Generator(filters=64, image_size=256)
     variables = jax.eval_shape(
@@ -297,6 +356,34 @@ def test_saved_params_come_back_from_the_file_and_the_work_directory(tmp_path, p
         loaded = load_params(source)
         jax.tree.map(np.testing.assert_array_equal, loaded, params)
         assert load_training(source) == training
+
+
+def test_half_precision_takes_half_the_space(tmp_path, vgg16_params):
+    whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
+    save_params(whole, vgg16_params, {"step": 1})
+    save_params(half, vgg16_params, {"step": 1}, half_precision=True)
+    values = sum(array.size for array in jax.tree.leaves(vgg16_params))
+    assert half.stat().st_size < 2 * values + 8_000
+    assert whole.stat().st_size > 4 * values
+    assert load_training(half) == {"step": 1}
+    loaded = load_params(half)
+    assert {array.dtype for array in jax.tree.leaves(loaded)} == {jnp.float32.dtype}
+    # 11 bits of precision, and steps of 2**-24 below the smallest normal number.
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2**-11, atol=2**-25),
+        loaded,
+        dict(vgg16_params),
+    )
+
+
+@pytest.mark.parametrize("value", [65_505.0, -1e6, np.inf, np.nan])
+def test_half_precision_refuses_what_it_cannot_hold(tmp_path, params, value):
+    bias = np.array(params["decoder_2"]["bias"])
+    bias[1] = value
+    large = {**params, "decoder_2": {**params["decoder_2"], "bias": bias}}
+    with pytest.raises(ParamsError, match=r"decoder_2\.bias .* half precision"):
+        save_params(tmp_path / "half.safetensors", large, {}, half_precision=True)
+    assert os.listdir(tmp_path) == []
 
 
 def test_the_file_can_be_read_without_this_package(tmp_path, params):

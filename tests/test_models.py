@@ -28,6 +28,24 @@ GENERATOR = {
     "decoder_7": (128, 64, 16 * (128 + 128) * 64 + 2 * 64),
     "decoder_8": (256, 2, 16 * (64 + 64) * 2 + 2),
 }
+# VGG16's convolutions are 3x3 and have a bias; the others are as above, here with 32
+# filters and at most 128, and skips of VGG16's widths.
+VGG16_GENERATOR = {
+    "encoder_1": (64, 128, 9 * (1 + 64) * 64 + 9 * (64 + 128) * 128 + 2 * (64 + 128)),
+    "encoder_2": (32, 256, 9 * 128 * 256 + 2 * 9 * 256 * 256 + 3 * 256),
+    "encoder_3": (16, 512, 9 * 256 * 512 + 2 * 9 * 512 * 512 + 3 * 512),
+    "encoder_4": (8, 512, 3 * 9 * 512 * 512 + 3 * 512),
+    "encoder_5": (4, 128, 16 * 512 * 128 + 2 * 128),
+    "encoder_6": (2, 128, 16 * 128 * 128 + 2 * 128),
+    "encoder_7": (1, 128, 16 * 128 * 128 + 2 * 128),
+    "decoder_1": (2, 128, 16 * 128 * 128 + 2 * 128),
+    "decoder_2": (4, 128, 16 * (128 + 128) * 128 + 2 * 128),
+    "decoder_3": (8, 128, 16 * (128 + 128) * 128 + 2 * 128),
+    "decoder_4": (16, 128, 16 * (128 + 512) * 128 + 2 * 128),
+    "decoder_5": (32, 64, 16 * (128 + 512) * 64 + 2 * 64),
+    "decoder_6": (64, 32, 16 * (64 + 256) * 32 + 2 * 32),
+    "decoder_7": (128, 2, 16 * (32 + 128) * 2 + 2),
+}
 DISCRIMINATOR = {
     "conv_1": (128, 64, 16 * 3 * 64 + 64),
     "conv_2": (64, 128, 16 * 64 * 128),
@@ -65,6 +83,18 @@ def test_generator_is_the_reports():
     # eighth (which the report has).
     ours = sum(count for _, _, count in GENERATOR.values())
     assert ours + 16 * 2 * 64 + (16 * 128 + 1) - 64 - 2 * 512 == 54_413_955
+
+
+def test_generator_with_vgg16_and_a_limit_of_filters():
+    network = Generator(
+        filters=32, maximum_filters=128, image_size=128, encoder="vgg16"
+    )
+    blocks = describe(network, jnp.zeros((1, 128, 128, 1)))
+    assert blocks == VGG16_GENERATOR
+    # torchvision's VGG16 has 14,714,688 parameters before its classifier, of which the
+    # first convolution loses two of its three input channels.
+    ours = sum(blocks[f"encoder_{block}"][2] for block in range(1, 5))
+    assert ours == 14_714_688 - 2 * 9 * 64
 
 
 def test_discriminator_is_the_reports():
@@ -129,3 +159,24 @@ def test_sizes_that_do_not_halve_to_one_pixel_are_refused():
     for size in (0, 4, 48, 255):
         with pytest.raises(ValueError, match="power of two"):
             unet_depth(size)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"encoder": "resnet"}, "encoder is resnet: it must be unet or vgg16"),
+        ({"encoder": "vgg16", "image_size": 16}, "image_size is 16.* 32 or more"),
+        ({"encoder": "vgg16", "frozen_blocks": 5}, "frozen_blocks is 5.* from 0 to 4"),
+        ({"encoder": "vgg16", "frozen_blocks": -1}, "frozen_blocks is -1"),
+        ({"frozen_blocks": 1}, "frozen_blocks is 1.*unet it must be 0"),
+    ],
+)
+def test_impossible_encoders_are_refused(values, message):
+    network = Generator(**{"filters": 4, "image_size": 32} | values)
+    size = network.image_size
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(
+            lambda: network.init(
+                jax.random.key(0), jnp.zeros((1, size, size, 1)), train=False
+            )
+        )

