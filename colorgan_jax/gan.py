@@ -91,6 +91,7 @@ def create_state(
     discriminator: Discriminator,
     *,
     learning_rate: float | optax.Schedule = 2e-4,
+    discriminator_learning_rate: float | optax.Schedule | None = None,
     beta1: float = 0.5,
     beta2: float = 0.999,
     l1_weight: float = 100.0,
@@ -107,6 +108,7 @@ def create_state(
       discriminator: the PatchGAN.
       learning_rate: of both Adam optimizers (report, section 2.3), with `beta1` and
         `beta2`; either a number or a function of the steps that the network has taken.
+      discriminator_learning_rate: that of the discriminator, where it differs.
       l1_weight: see `GANState`, as for `adversarial_weight` and `ema_decay`.
       pretrained: parameters for some of the generator's layers, in place of random ones.
     """
@@ -117,7 +119,7 @@ def create_state(
     generator_variables = generator.init(generator_key, L, train=False)
     discriminator_variables = discriminator.init(discriminator_key, L, ab, train=False)
 
-    def network_state(network, variables, frozen_layers=()):
+    def network_state(network, variables, learning_rate, frozen_layers=()):
         params = dict(variables["params"])
         fields = {
             "apply_fn": network.apply,
@@ -131,11 +133,18 @@ def create_state(
 
     generator_variables["params"] |= pretrained or {}
     generator_state = network_state(
-        generator, generator_variables, generator.frozen_layers
+        generator, generator_variables, learning_rate, generator.frozen_layers
+    )
+    discriminator_state = network_state(
+        discriminator,
+        discriminator_variables,
+        learning_rate
+        if discriminator_learning_rate is None
+        else discriminator_learning_rate,
     )
     return GANState(
         generator=generator_state,
-        discriminator=network_state(discriminator, discriminator_variables),
+        discriminator=discriminator_state,
         # A copy: a donated state may not hold the same buffer twice.
         ema={
             "params": jax.tree.map(jnp.copy, generator_state.params),

@@ -145,12 +145,12 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
     mesh = jax.make_mesh((jax.device_count(),), ("batch",), axis_types=(AxisType.Auto,))
     sharding = NamedSharding(mesh, PartitionSpec("batch"))
     new_state = jax.jit(
-        functools.partial(_new_state, config, _learning_rate(config, steps_per_epoch)),
+        functools.partial(_new_state, config, steps_per_epoch),
         out_shardings=NamedSharding(mesh, PartitionSpec()),
     )
     train_step = jax.jit(gan.train_step, donate_argnums=0)
     release = jax.jit(lambda state: fold_batch_norm(state.averaged))
-    adversarial_from = round(config.loss.adversarial_from_epoch * steps_per_epoch)
+    adversarial_from = _adversarial_from(config, steps_per_epoch)
 
     with (
         StopSignals() as signals,
@@ -362,20 +362,18 @@ def _check_config(config: ml_collections.ConfigDict) -> None:
             f"--config.optimizer.decay_epochs is {config.optimizer.decay_epochs}: it must"
             f" be from 0 to the {config.epochs} epochs of the run."
         )
-    if config.loss.adversarial_from_epoch < 0:
-        raise TrainingError(
-            "--config.loss.adversarial_from_epoch is"
-            f" {config.loss.adversarial_from_epoch}: it must be 0 or more."
-        )
-    for name in (
-        "epochs",
-        "log_every_steps",
-        "validate_every_steps",
-        "keep_checkpoints",
-    ):
-        if config[name] < 1:
+    values = _flatten(config.to_dict())
+    for name, smallest in {
+        "epochs": 1,
+        "log_every_steps": 1,
+        "validate_every_steps": 1,
+        "keep_checkpoints": 1,
+        "generator.maximum_filters": 0,
+        "loss.adversarial_from_epoch": 0,
+    }.items():
+        if values[name] < smallest:
             raise TrainingError(
-                f"--config.{name} is {config[name]}: it must be 1 or more."
+                f"--config.{name} is {values[name]}: it must be {smallest} or more."
             )
 
 
@@ -426,7 +424,7 @@ def _flatten(config: dict, prefix: str = "") -> dict:
 
 def _new_state(
     config: ml_collections.ConfigDict,
-    learning_rate: float | optax.Schedule,
+    steps_per_epoch: int,
     pretrained_layers: dict | None = None,
 ) -> gan.GANState:
     dtype = jnp.dtype(config.compute_dtype)
@@ -434,7 +432,11 @@ def _new_state(
         jax.random.key(config.seed, impl=RANDOM_GENERATOR),
         Generator(image_size=config.image_size, dtype=dtype, **config.generator),
         Discriminator(dtype=dtype, **config.discriminator),
-        learning_rate=learning_rate,
+        learning_rate=_learning_rate(config, steps_per_epoch),
+        # The discriminator's own steps begin later.
+        discriminator_learning_rate=_learning_rate(
+            config, steps_per_epoch, _adversarial_from(config, steps_per_epoch)
+        ),
         beta1=config.optimizer.beta1,
         beta2=config.optimizer.beta2,
         l1_weight=config.loss.l1_weight,
@@ -444,20 +446,29 @@ def _new_state(
     )
 
 
+def _adversarial_from(config: ml_collections.ConfigDict, steps_per_epoch: int) -> int:
+    """The number of steps that are taken before the discriminator comes in."""
+    return round(config.loss.adversarial_from_epoch * steps_per_epoch)
+
+
 def _learning_rate(
-    config: ml_collections.ConfigDict, steps_per_epoch: int
+    config: ml_collections.ConfigDict, steps_per_epoch: int, first_step: int = 0
 ) -> float | optax.Schedule:
-    """Constant, then linear to 0 over the last `decay_epochs`, as in pix2pix."""
+    """Constant, then linear to 0 over the last `decay_epochs`, as in pix2pix.
+
+    As a function of the steps that a network has taken since the run's `first_step`.
+    """
     learning_rate = config.optimizer.learning_rate
     decay_steps = round(config.optimizer.decay_epochs * steps_per_epoch)
     if decay_steps == 0:
         return learning_rate
-    return optax.schedules.linear_schedule(
+    schedule = optax.schedules.linear_schedule(
         learning_rate,
         0.0,
         transition_steps=decay_steps,
         transition_begin=config.epochs * steps_per_epoch - decay_steps,
     )
+    return lambda steps: schedule(first_step + steps)
 
 
 def _load_pretrained(config: ml_collections.ConfigDict) -> dict | None:

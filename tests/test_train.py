@@ -70,9 +70,7 @@ def state_of(workdir, **values):
     config = tiny_config(**values)
     with Checkpoints(workdir) as saved:
         state = saved.restore(
-            jax.eval_shape(
-                jax.jit(lambda: _new_state(config, _learning_rate(config, 19)))
-            )
+            jax.eval_shape(jax.jit(lambda: _new_state(config, steps_per_epoch=19)))
         )
     return jax.device_get(
         jax.tree.leaves(state.replace(key=jax.random.key_data(state.key)))
@@ -173,6 +171,7 @@ def test_other_networks_are_refused_by_name(finished):
         ("generator.frozen_blocks", 4, "unet it must be 0"),
         ("optimizer.decay_epochs", 10.5, "from 0 to the 10 epochs"),
         ("loss.adversarial_from_epoch", -1.0, "0 or more"),
+        ("generator.maximum_filters", -1, "0 or more"),
     ],
 )
 def test_impossible_values_are_refused(name, value, message, tmp_path):
@@ -219,14 +218,14 @@ def test_a_pretrained_encoder_is_loaded_once_and_released_as_it_is(
 def test_the_adversarial_loss_begins_at_the_same_step_after_interruptions(tmp_path):
     values = {
         "epochs": 1,
-        "log_every_steps": 2,
-        "loss.adversarial_from_epoch": 3 / 19,
+        "log_every_steps": 4,
+        "loss.adversarial_from_epoch": 2 / 19,
         "optimizer.decay_epochs": 0.5,
     }
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert train(tiny_config(**values), whole) is None
-    # Each call takes one step: before the beginning, up to it, and beyond.
-    for step in range(1, 5):
+    # Each call takes one step: up to one before the beginning, and up to it.
+    for step in (1, 2):
         limited = tiny_config(**values, time_limit_minutes=1e-6)
         assert train(limited, parts) == "the time limit"
         assert latest_step(parts) == step
@@ -243,19 +242,41 @@ def test_the_adversarial_loss_begins_at_the_same_step_after_interruptions(tmp_pa
         for name in ("adversarial_loss", "discriminator_gradient_norm"):
             assert bool(row[name]) == bool(row["discriminator_loss"])
     # A row at the end of each kind of step, none of both kinds.
-    assert steps == {False: [2, 3], True: [*range(4, 20, 2), 19]}
+    assert steps == {False: [2], True: [4, 8, 12, 16, 19]}
     assert load_params(whole)
 
 
 def test_the_learning_rate_falls_in_the_last_epochs():
     values = {"optimizer.learning_rate": 4e-4, "epochs": 10}
     assert _learning_rate(tiny_config(**values), 8) == 4e-4
-    learning_rate = _learning_rate(
-        tiny_config(**values, **{"optimizer.decay_epochs": 2.5}), 8
-    )
+    config = tiny_config(**values, **{"optimizer.decay_epochs": 2.5})
     # 80 steps, the last 20 of them on a line that would reach 0 at the 81st.
-    rates = [learning_rate(step) for step in (0, 59, 60, 61, 70, 79)]
-    np.testing.assert_allclose(rates, [4e-4, 4e-4, 4e-4, 3.8e-4, 2e-4, 2e-5], rtol=1e-5)
+    steps = np.array([59, 60, 61, 70, 79])
+    expected = [4e-4, 4e-4, 3.8e-4, 2e-4, 2e-5]
+    rates = [_learning_rate(config, 8)(step) for step in steps]
+    np.testing.assert_allclose(rates, expected, rtol=1e-5)
+    # The same for a discriminator that takes its first step as the run takes its 50th.
+    rates = [_learning_rate(config, 8, first_step=49)(step) for step in steps - 49]
+    np.testing.assert_allclose(rates, expected, rtol=1e-5)
+
+
+def test_both_networks_have_the_same_learning_rate_at_every_step(tmp_path):
+    """A discriminator that takes the run's last step only has its learning rate."""
+    values = {"epochs": 1, "optimizer.decay_epochs": 1.0}
+    config = tiny_config(**values, **{"loss.adversarial_from_epoch": 18 / 19})
+    before = jax.jit(lambda: _new_state(config, steps_per_epoch=19))()
+    assert train(config, tmp_path) is None
+    with Checkpoints(tmp_path) as saved:
+        after = saved.restore(
+            jax.eval_shape(jax.jit(lambda: _new_state(config, steps_per_epoch=19)))
+        )
+    moved = jax.tree.map(
+        lambda a, b: float(np.abs(a - b).max()),
+        before.discriminator.params,
+        after.discriminator.params,
+    )
+    # Adam's first step moves parameters by the learning rate: here a 19th of 2e-4.
+    np.testing.assert_allclose(max(jax.tree.leaves(moved)), 2e-4 / 19, rtol=0.02)
 
 
 def test_a_run_from_before_there_were_encoders_goes_on(finished, tmp_path):
