@@ -21,10 +21,12 @@ JAX's own gradients are equal, but the one of a transposed convolution's kernel 
 as the convolution of a dilated image. XLA has no fast code for that on a CPU: it took two
 thirds of a full-size training step.
 
-On a CPU, each operation has a second form, made of matrix products: one with patches for
-the gather, 16 for the others, one for each tap. It is the faster one where the kernel is
-far larger than the image, as in the innermost blocks (8 million weights for 2x2 pixels):
-it reads the kernel once and in its stored order.
+On a CPU, each operation has other forms besides. Where the image is large, as in the
+outermost blocks, its 2x2 blocks of pixels become channels, so that what is left is a
+convolution of 2x2 taps and stride 1, which `winograd` makes cheaper. Where the kernel is
+far larger than the image, as in the innermost blocks (8 million weights for 2x2 pixels),
+matrix products read the kernel once and in its stored order: one with patches for the
+gather, 16 for the others, one for each tap.
 """
 
 import math
@@ -35,15 +37,20 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 
+from colorgan_jax import winograd
+
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 _PADDING = ((1, 1), (1, 1))
 
-# The products win where the kernel has this many times more channel pairs than the image
-# has positions. Measured on 2 AVX-512 cores, 256 to 1024 channels. Taps, at batches 1, 4
-# and 16: per layer up to 8 times faster on that side of it, about equal at the limit.
-# Patches, forward at batches 1 and 4: 1.2 to 2 times faster there, equal or slower below.
-_PAIRS_PER_POSITION_FOR_TAPS = 2048
-_PAIRS_PER_POSITION_FOR_PATCHES = 128
+# Which form is the fastest one depends on how many channel pairs the kernel has for each
+# position of the image. Measured on 2 AVX-512 cores with the layers of the full-size
+# networks at batches 1, 4 and 16. At the limits two forms are about equal; far from them one
+# is up to 8 times (taps), 2 times (patches), 3 times (Winograd) as fast as the next.
+_LEAST_PAIRS_PER_POSITION_FOR_TAPS = 2048
+_LEAST_PAIRS_PER_POSITION_FOR_PATCHES = 512
+_MOST_PAIRS_PER_POSITION_FOR_WINOGRAD = 256
+# With fewer, the additions take longer than the multiplications that they save.
+_LEAST_PAIRS_FOR_WINOGRAD = 64 * 64
 
 
 def _gather_by_convolution(large: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -67,28 +74,71 @@ def _products_by_convolution(large: jax.Array, small: jax.Array) -> jax.Array:
     return gather(small)[0]
 
 
-def _scatter_by_subpixels(small: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Scatter as a 2x2 convolution that computes 2x2 pixels at each position.
+def _blocks_to_channels(large: jax.Array) -> jax.Array:
+    """Pads by 1 and makes channels of 2x2 pixels: [batch, H/2 + 1, W/2 + 1, 4 * channels].
 
-    The pixels 2q - 1 and 2q of the large image are sums over the same two pixels of the
-    small one, q - 1 and q, with taps 2 and 0 for the one and 3 and 1 for the other. On a
-    CPU 1.4 times as fast as the convolution of the dilated image (64 to 256 channels).
+    The four taps of the gather in each direction become two taps of two pixels each.
     """
-    batch, height, width, channels = small.shape
-    features = kernel.shape[2]
-    # By row and column: [pixel of the small image, pixel of the large image].
-    taps = kernel.reshape(2, 2, 2, 2, features, channels)[::-1, :, ::-1]
-    taps = taps.swapaxes(4, 5)
+    batch, height, width, channels = large.shape
+    blocks = jnp.pad(large, ((0, 0), *_PADDING, (0, 0)))
+    blocks = blocks.reshape(batch, height // 2 + 1, 2, width // 2 + 1, 2, channels)
+    blocks = blocks.transpose(0, 1, 3, 2, 4, 5)
+    return blocks.reshape(batch, height // 2 + 1, width // 2 + 1, 4 * channels)
+
+
+def _gather_by_winograd(large: jax.Array, kernel: jax.Array) -> jax.Array:
+    channels, features = kernel.shape[2:]
+    # By row and column: [block, pixel in the block].
+    taps = kernel.reshape(2, 2, 2, 2, channels, features).swapaxes(1, 2)
+    taps = taps.reshape(2, 2, 4 * channels, features)
+    return winograd.convolve(_blocks_to_channels(large), taps, padding=0)
+
+
+def _products_by_winograd(large: jax.Array, small: jax.Array) -> jax.Array:
+    channels, features = large.shape[-1], small.shape[-1]
+    taps = winograd.kernel_gradient(_blocks_to_channels(large), small, padding=0)
+    taps = taps.reshape(2, 2, 2, 2, channels, features).swapaxes(1, 2)
+    return taps.reshape(4, 4, channels, features)
+
+
+# The scatter as a 2x2 convolution that computes 2x2 pixels at each position: the pixels
+# 2q - 1 and 2q of the large image are sums over the same two pixels of the small one, q - 1
+# and q, with taps 2 and 0 for the one and 3 and 1 for the other. On a CPU 1.4 times as
+# fast as the convolution of the dilated image (64 to 256 channels).
+
+
+def _scatter_by_subpixels(small: jax.Array, kernel: jax.Array) -> jax.Array:
     # Copies whole rows of features; as one transposition it takes far longer.
-    taps = jnp.concatenate(
-        [taps[:, row, :, column] for row in (0, 1) for column in (0, 1)], axis=-1
-    )
+    taps = [taps.swapaxes(2, 3) for taps in _taps_of_subpixels(kernel)]
     pixels = lax.conv_general_dilated(
-        small, taps, (1, 1), _PADDING, dimension_numbers=_LAYOUT
+        small,
+        jnp.concatenate(taps, axis=3),
+        (1, 1),
+        _PADDING,
+        dimension_numbers=_LAYOUT,
     )
-    pixels = pixels.reshape(batch, height + 1, width + 1, 2, 2, features)
+    return _join_subpixels(pixels)
+
+
+def _scatter_by_winograd(small: jax.Array, kernel: jax.Array) -> jax.Array:
+    taps = jnp.concatenate(_taps_of_subpixels(kernel), axis=2)
+    pixels = winograd.convolve(small, taps, padding=1, exchange_channels=True)
+    return _join_subpixels(pixels)
+
+
+def _taps_of_subpixels(kernel: jax.Array) -> list[jax.Array]:
+    """The taps [2, 2, large, small] of each of the 2x2 pixels, row by row."""
+    # By row and column: [pixel of the small image, pixel of the large image].
+    taps = kernel.reshape(2, 2, 2, 2, *kernel.shape[2:])[::-1, :, ::-1]
+    return [taps[:, row, :, column] for row in (0, 1) for column in (0, 1)]
+
+
+def _join_subpixels(pixels: jax.Array) -> jax.Array:
+    """From [batch, H + 1, W + 1, 4 * features] to the image [batch, 2H, 2W, features]."""
+    batch, height, width, channels = pixels.shape
+    pixels = pixels.reshape(batch, height, width, 2, 2, channels // 4)
     pixels = pixels.transpose(0, 1, 3, 2, 4, 5)
-    pixels = pixels.reshape(batch, 2 * height + 2, 2 * width + 2, features)
+    pixels = pixels.reshape(batch, 2 * height, 2 * width, channels // 4)
     return pixels[:, 1:-1, 1:-1]
 
 
@@ -145,16 +195,28 @@ def _products_by_taps(large: jax.Array, small: jax.Array) -> jax.Array:
     return jnp.einsum("rcbhwl,rcbhws->rcls", _windows(large), _for_each_tap(small))
 
 
-def _taps_are_faster(small_shape: tuple[int, ...], large_channels: int) -> bool:
+def _pairs_per_position(small_shape: tuple[int, ...], large_channels: int) -> float:
     *positions, small_channels = small_shape
-    pairs = large_channels * small_channels
-    return pairs >= _PAIRS_PER_POSITION_FOR_TAPS * math.prod(positions)
+    return large_channels * small_channels / math.prod(positions)
+
+
+def _taps_are_faster(small_shape: tuple[int, ...], large_channels: int) -> bool:
+    pairs = _pairs_per_position(small_shape, large_channels)
+    return pairs >= _LEAST_PAIRS_PER_POSITION_FOR_TAPS
 
 
 def _patches_are_faster(small_shape: tuple[int, ...], large_channels: int) -> bool:
-    *positions, small_channels = small_shape
-    pairs = large_channels * small_channels
-    return pairs >= _PAIRS_PER_POSITION_FOR_PATCHES * math.prod(positions)
+    pairs = _pairs_per_position(small_shape, large_channels)
+    return pairs >= _LEAST_PAIRS_PER_POSITION_FOR_PATCHES
+
+
+def _winograd_is_faster(small: jax.ShapeDtypeStruct, large_channels: int) -> bool:
+    pairs = _pairs_per_position(small.shape, large_channels)
+    return (
+        small.dtype == jnp.float32
+        and large_channels * small.shape[-1] >= _LEAST_PAIRS_FOR_WINOGRAD
+        and pairs <= _MOST_PAIRS_PER_POSITION_FOR_WINOGRAD
+    )
 
 
 # Which form runs where is decided when the platform is known, so that a function exported
@@ -166,6 +228,8 @@ def _products(large: jax.Array, small: jax.Array) -> jax.Array:
     on_cpu = _products_by_convolution
     if _taps_are_faster(small.shape, large.shape[-1]):
         on_cpu = _products_by_taps
+    elif _winograd_is_faster(small, large.shape[-1]):
+        on_cpu = _products_by_winograd
     return lax.platform_dependent(
         large, small, cpu=on_cpu, default=_products_by_convolution
     )
@@ -174,10 +238,14 @@ def _products(large: jax.Array, small: jax.Array) -> jax.Array:
 @jax.custom_vjp
 def _gather(large: jax.Array, kernel: jax.Array) -> jax.Array:
     batch, height, width, channels = large.shape
-    small_shape = (batch, height // 2, width // 2, kernel.shape[3])
+    small = jax.ShapeDtypeStruct(
+        (batch, height // 2, width // 2, kernel.shape[3]), large.dtype
+    )
     on_cpu = _gather_by_convolution
-    if _patches_are_faster(small_shape, channels):
+    if _patches_are_faster(small.shape, channels):
         on_cpu = _gather_by_patches
+    elif _winograd_is_faster(small, channels):
+        on_cpu = _gather_by_winograd
     return lax.platform_dependent(
         large, kernel, cpu=on_cpu, default=_gather_by_convolution
     )
@@ -188,6 +256,8 @@ def _scatter(small: jax.Array, kernel: jax.Array) -> jax.Array:
     on_cpu = _scatter_by_subpixels
     if _taps_are_faster(small.shape, kernel.shape[2]):
         on_cpu = _scatter_by_taps
+    elif _winograd_is_faster(small, kernel.shape[2]):
+        on_cpu = _scatter_by_winograd
     return lax.platform_dependent(
         small, kernel, cpu=on_cpu, default=_scatter_by_convolution
     )
@@ -249,8 +319,8 @@ def conv_up(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def conv_stride_one(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolution 4x4 with stride 1 and padding 1: height and width lose one pixel.
 
-    Equal to `flax.linen.Conv(features, (4, 4), padding=1)`, JAX's own gradients included:
-    they are as fast as its value.
+    Equal to `flax.linen.Conv(features, (4, 4), padding=1)`. Differentiable in reverse mode
+    only.
 
     Args:
       x: images `[B, H, W, I]`.
@@ -259,9 +329,47 @@ def conv_stride_one(x: jax.Array, kernel: jax.Array) -> jax.Array:
     Returns:
       `[B, H-1, W-1, O]`.
     """
+    batch, height, width, _ = x.shape
+    y = jax.ShapeDtypeStruct((batch, height - 1, width - 1, kernel.shape[3]), x.dtype)
+    if _winograd_is_faster(y, x.shape[-1]):
+        return _stride_one(x, kernel)
+    return _stride_one_by_convolution(x, kernel)
+
+
+def _stride_one_by_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return lax.conv_general_dilated(
         x, kernel, (1, 1), _PADDING, dimension_numbers=_LAYOUT
     )
+
+
+@jax.custom_vjp
+def _stride_one(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return lax.platform_dependent(
+        x,
+        kernel,
+        cpu=lambda x, kernel: winograd.convolve(x, kernel, padding=1),
+        default=_stride_one_by_convolution,
+    )
+
+
+def _stride_one_gradients(
+    saved: tuple[jax.Array, jax.Array], y: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    def by_winograd(x: jax.Array, kernel: jax.Array, y: jax.Array):
+        return (
+            winograd.convolve(y, kernel[::-1, ::-1], padding=2, exchange_channels=True),
+            winograd.kernel_gradient(x, y, padding=1),
+        )
+
+    def by_convolution(x: jax.Array, kernel: jax.Array, y: jax.Array):
+        return jax.vjp(_stride_one_by_convolution, x, kernel)[1](y)
+
+    return lax.platform_dependent(*saved, y, cpu=by_winograd, default=by_convolution)
+
+
+_stride_one.defvjp(
+    lambda x, kernel: (_stride_one(x, kernel), (x, kernel)), _stride_one_gradients
+)
 
 
 class _Conv(nn.Module):
