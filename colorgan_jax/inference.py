@@ -30,12 +30,11 @@ import safetensors.numpy
 
 from colorgan_jax.files import replace_file
 from colorgan_jax.lab import AB_SCALE, L_SCALE, lab_to_rgb, limit_chroma, rgb_to_lab
-from colorgan_jax.layers import conv_down, conv_up
+from colorgan_jax.layers import conv_down, conv_stride_one, conv_up
 from colorgan_jax.models import (
     BATCH_NORM_EPSILON,
     VGG16_BLOCKS,
     VGG16_POOLED,
-    conv_3x3,
     leaky_relu,
     max_pool,
 )
@@ -187,7 +186,7 @@ def predict_ab(params: Params, L: jax.Array) -> jax.Array:
             if name in VGG16_POOLED:
                 x = max_pool(x)
             layer = params[name]
-            x = jax.nn.relu(conv_3x3(x, layer["kernel"]) + layer["bias"])
+            x = jax.nn.relu(conv_stride_one(x, layer["kernel"]) + layer["bias"])
         skips.append(x)
     for block in range(len(vgg16_blocks) + 1, depth + 1):
         layer = params[f"encoder_{block}"]

@@ -1,4 +1,4 @@
-"""The networks' 4x4 convolutions, the same as Flax's, in the form that runs fastest.
+"""The networks' convolutions, the same as Flax's, in the form that runs fastest.
 
 In one dimension, for a large image x of 2n pixels and a small one y of n, the
 *gather* is the convolution of four taps with stride 2 and padding 1,
@@ -195,27 +195,29 @@ def _products_by_taps(large: jax.Array, small: jax.Array) -> jax.Array:
     return jnp.einsum("rcbhwl,rcbhws->rcls", _windows(large), _for_each_tap(small))
 
 
-def _pairs_per_position(small_shape: tuple[int, ...], large_channels: int) -> float:
+def _pairs_and_positions(
+    small_shape: tuple[int, ...], large_channels: int
+) -> tuple[int, int]:
     *positions, small_channels = small_shape
-    return large_channels * small_channels / math.prod(positions)
+    return large_channels * small_channels, math.prod(positions)
 
 
 def _taps_are_faster(small_shape: tuple[int, ...], large_channels: int) -> bool:
-    pairs = _pairs_per_position(small_shape, large_channels)
-    return pairs >= _LEAST_PAIRS_PER_POSITION_FOR_TAPS
+    pairs, positions = _pairs_and_positions(small_shape, large_channels)
+    return pairs >= _LEAST_PAIRS_PER_POSITION_FOR_TAPS * positions
 
 
 def _patches_are_faster(small_shape: tuple[int, ...], large_channels: int) -> bool:
-    pairs = _pairs_per_position(small_shape, large_channels)
-    return pairs >= _LEAST_PAIRS_PER_POSITION_FOR_PATCHES
+    pairs, positions = _pairs_and_positions(small_shape, large_channels)
+    return pairs >= _LEAST_PAIRS_PER_POSITION_FOR_PATCHES * positions
 
 
 def _winograd_is_faster(small: jax.ShapeDtypeStruct, large_channels: int) -> bool:
-    pairs = _pairs_per_position(small.shape, large_channels)
+    pairs, positions = _pairs_and_positions(small.shape, large_channels)
     return (
         small.dtype == jnp.float32
-        and large_channels * small.shape[-1] >= _LEAST_PAIRS_FOR_WINOGRAD
-        and pairs <= _MOST_PAIRS_PER_POSITION_FOR_WINOGRAD
+        and pairs >= _LEAST_PAIRS_FOR_WINOGRAD
+        and pairs <= _MOST_PAIRS_PER_POSITION_FOR_WINOGRAD * positions
     )
 
 
@@ -317,20 +319,19 @@ def conv_up(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def conv_stride_one(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolution 4x4 with stride 1 and padding 1: height and width lose one pixel.
+    """Convolution 4x4 or 3x3 with stride 1 and padding 1.
 
-    Equal to `flax.linen.Conv(features, (4, 4), padding=1)`. Differentiable in reverse mode
+    Equal to `flax.linen.Conv(features, (K, K), padding=1)`. Differentiable in reverse mode
     only.
 
     Args:
       x: images `[B, H, W, I]`.
-      kernel: `[4, 4, I, O]`, of the same type as `x`.
+      kernel: `[K, K, I, O]`, K = 3 or 4, of the same type as `x`.
 
     Returns:
-      `[B, H-1, W-1, O]`.
+      `[B, H, W, O]` if K is 3; `[B, H-1, W-1, O]` if it is 4.
     """
-    batch, height, width, _ = x.shape
-    y = jax.ShapeDtypeStruct((batch, height - 1, width - 1, kernel.shape[3]), x.dtype)
+    y = jax.eval_shape(_stride_one_by_convolution, x, kernel)
     if _winograd_is_faster(y, x.shape[-1]):
         return _stride_one(x, kernel)
     return _stride_one_by_convolution(x, kernel)
@@ -357,7 +358,9 @@ def _stride_one_gradients(
 ) -> tuple[jax.Array, jax.Array]:
     def by_winograd(x: jax.Array, kernel: jax.Array, y: jax.Array):
         return (
-            winograd.convolve(y, kernel[::-1, ::-1], padding=2, exchange_channels=True),
+            winograd.convolve(
+                y, kernel[::-1, ::-1], padding=len(kernel) - 2, exchange_channels=True
+            ),
             winograd.kernel_gradient(x, y, padding=1),
         )
 
@@ -373,23 +376,25 @@ _stride_one.defvjp(
 
 
 class _Conv(nn.Module):
-    """What the three layers share: parameters "kernel" `[4, 4, I, O]` and "bias" `[O]`.
+    """What the three layers share: parameters "kernel" `[K, K, I, O]` and "bias" `[O]`.
 
     Attributes:
       features: output channels.
+      size: height and width K of the kernel: 4, or 3 with stride 1.
       use_bias: whether there is a bias.
       kernel_init: initializer of the kernel; pix2pix's by default.
       dtype: type to compute in; by default that of the input and the parameters.
     """
 
     features: int
+    size: int = 4
     use_bias: bool = True
     kernel_init: nn.initializers.Initializer = nn.initializers.normal(0.02)
     dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        shape = (4, 4, x.shape[-1], self.features)
+        shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
         bias = None
         if self.use_bias:

@@ -96,13 +96,6 @@ def block_widths(filters: int, depth: int, maximum: int = 0) -> list[int]:
     return [min(filters * 2**block, maximum or 8 * filters) for block in range(depth)]
 
 
-def conv_3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolution `[B, H, W, I]` to `[B, H, W, O]` with a kernel `[3, 3, I, O]`."""
-    return jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-
-
 def max_pool(x: jax.Array) -> jax.Array:
     """Halves images `[B, H, W, C]`: the largest of each 2x2 pixels.
 
@@ -151,10 +144,9 @@ class VGG16Block(nn.Module):
             if name in VGG16_POOLED:
                 x = max_pool(x)
             x = nn.relu(
-                nn.Conv(
+                StrideOneConv(
                     features,
-                    (3, 3),
-                    padding=1,
+                    size=3,
                     kernel_init=nn.initializers.he_normal(),
                     dtype=self.dtype,
                     name=name,

@@ -155,6 +155,28 @@ def test_each_form_is_the_convolution_of_flax(form, shape, dtype, relative):
     assert_equal_but_for_rounding(actual, expected, relative)
 
 
+@pytest.mark.parametrize("shape", [(2, 5, 4, 3, 6), (2, 9, 8, 64, 72)])
+def test_a_kernel_of_three_is_that_of_flax(shape):
+    *image_shape, features = shape
+    x, gradient = normal(*image_shape), normal(*image_shape[:3], features, seed=2)
+    kernel = normal(3, 3, image_shape[-1], features, seed=1)
+
+    def by_flax(x, kernel):
+        layer = nn.Conv(features, (3, 3), padding=1, use_bias=False)
+        return layer.apply({"params": {"kernel": kernel}}, x)
+
+    def value_and_gradients(convolution):
+        y, gradients = jax.vjp(convolution, x, kernel)
+        return y, *gradients(gradient)
+
+    for actual, expected in zip(
+        value_and_gradients(layers.conv_stride_one),
+        value_and_gradients(by_flax),
+        strict=True,
+    ):
+        assert_equal_but_for_rounding(actual, expected)
+
+
 @pytest.mark.parametrize("name", FLAX_LAYERS)
 @pytest.mark.parametrize("channels", [3, 64])
 def test_vmap_is_the_convolution_of_each(name, channels):
