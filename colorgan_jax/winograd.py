@@ -61,7 +61,7 @@ def convolve(
     features = kernel.shape[2 + output_axis]
     batch, *sizes, _ = images.shape
     height, width = (size + 2 * padding - taps + 1 for size in sizes)
-    down, across = _tile_counts(height, width)
+    down, across = (height + 1) // 2, (width + 1) // 2  # Tiles.
 
     def convolve_group(images: jax.Array) -> jax.Array:
         tiles = _combine_tiles(B_T, _pad(images, padding, height, width))
@@ -141,11 +141,6 @@ def _combine_both_ways(weights: np.ndarray, arrays: _Matrix) -> _Matrix:
     columns = [_combine(weights, row) for row in arrays]
     rows = [_combine(weights, list(column)) for column in zip(*columns, strict=True)]
     return [list(row) for row in zip(*rows, strict=True)]
-
-
-def _tile_counts(height: int, width: int) -> tuple[int, int]:
-    """How many tiles of 2x2 cover outputs of this size, down and across."""
-    return (height + 1) // 2, (width + 1) // 2
 
 
 def _pad(images: jax.Array, padding: int, height: int, width: int) -> jax.Array:
