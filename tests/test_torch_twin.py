@@ -130,6 +130,23 @@ def test_channels_last_is_the_same_twin(state, batch, trainer):
         np.testing.assert_allclose(losses[name], expected[name], rtol=1e-5)
 
 
+def test_half_precision_is_the_same_twin_but_for_rounding(state, batch, trainer):
+    generator = torch_twin.Generator(FILTERS, SIZE, dropout=0.0)
+    discriminator = torch_twin.Discriminator(FILTERS)
+    torch_twin.copy_from_flax(generator, state.generator.variables)
+    torch_twin.copy_from_flax(discriminator, state.discriminator.variables)
+    half = torch_twin.Trainer(generator, discriminator, dtype=torch.bfloat16)
+    losses, expected = (
+        twin.train_step(*(twin.to_torch(batch[name]) for name in ("L", "ab")))
+        for twin in (half, trainer)
+    )
+    for name in expected:
+        np.testing.assert_allclose(losses[name], expected[name], rtol=2e-2)
+    # That it did compute in bfloat16, whose results have 8 bits in place of 24.
+    assert abs(losses["l1_loss"] / expected["l1_loss"] - 1) > 1e-6
+    assert {p.dtype for p in generator.parameters()} == {torch.float32}
+
+
 def test_training_step_is_the_same(state, batch, trainer):
     new_state, metrics = jax.jit(train_step)(state, batch)
     losses = trainer.train_step(*(trainer.to_torch(batch[n]) for n in ("L", "ab")))
