@@ -45,10 +45,9 @@ _PADDING = ((1, 1), (1, 1))
 # Which form is the fastest one depends on how many channel pairs the kernel has for each
 # position of the image. Measured on 2 AVX-512 cores with the layers of the full-size
 # networks at batches 1, 4 and 16. At the limits two forms are about equal; far from them one
-# is up to 8 times (taps), 2 times (patches), 3 times (Winograd) as fast as the next.
-_LEAST_PAIRS_PER_POSITION_FOR_TAPS = 2048
-_LEAST_PAIRS_PER_POSITION_FOR_PATCHES = 512
-_MOST_PAIRS_PER_POSITION_FOR_WINOGRAD = 256
+# is up to 8 times (matrix products) or 3 times (Winograd) as fast as the next.
+_LEAST_PAIRS_PER_POSITION_FOR_MATRICES = 1024
+_MOST_PAIRS_PER_POSITION_FOR_WINOGRAD = 512
 # With fewer, the additions take longer than the multiplications that they save.
 _LEAST_PAIRS_FOR_WINOGRAD = 64 * 64
 
@@ -202,14 +201,9 @@ def _pairs_and_positions(
     return large_channels * small_channels, math.prod(positions)
 
 
-def _taps_are_faster(small_shape: tuple[int, ...], large_channels: int) -> bool:
+def _matrices_are_faster(small_shape: tuple[int, ...], large_channels: int) -> bool:
     pairs, positions = _pairs_and_positions(small_shape, large_channels)
-    return pairs >= _LEAST_PAIRS_PER_POSITION_FOR_TAPS * positions
-
-
-def _patches_are_faster(small_shape: tuple[int, ...], large_channels: int) -> bool:
-    pairs, positions = _pairs_and_positions(small_shape, large_channels)
-    return pairs >= _LEAST_PAIRS_PER_POSITION_FOR_PATCHES * positions
+    return pairs >= _LEAST_PAIRS_PER_POSITION_FOR_MATRICES * positions
 
 
 def _winograd_is_faster(small: jax.ShapeDtypeStruct, large_channels: int) -> bool:
@@ -228,7 +222,7 @@ def _winograd_is_faster(small: jax.ShapeDtypeStruct, large_channels: int) -> boo
 
 def _products(large: jax.Array, small: jax.Array) -> jax.Array:
     on_cpu = _products_by_convolution
-    if _taps_are_faster(small.shape, large.shape[-1]):
+    if _matrices_are_faster(small.shape, large.shape[-1]):
         on_cpu = _products_by_taps
     elif _winograd_is_faster(small, large.shape[-1]):
         on_cpu = _products_by_winograd
@@ -244,7 +238,7 @@ def _gather(large: jax.Array, kernel: jax.Array) -> jax.Array:
         (batch, height // 2, width // 2, kernel.shape[3]), large.dtype
     )
     on_cpu = _gather_by_convolution
-    if _patches_are_faster(small.shape, channels):
+    if _matrices_are_faster(small.shape, channels):
         on_cpu = _gather_by_patches
     elif _winograd_is_faster(small, channels):
         on_cpu = _gather_by_winograd
@@ -256,7 +250,7 @@ def _gather(large: jax.Array, kernel: jax.Array) -> jax.Array:
 @jax.custom_vjp
 def _scatter(small: jax.Array, kernel: jax.Array) -> jax.Array:
     on_cpu = _scatter_by_subpixels
-    if _taps_are_faster(small.shape, kernel.shape[2]):
+    if _matrices_are_faster(small.shape, kernel.shape[2]):
         on_cpu = _scatter_by_taps
     elif _winograd_is_faster(small, kernel.shape[2]):
         on_cpu = _scatter_by_winograd
@@ -311,7 +305,7 @@ def conv_up(x: jax.Array, kernel: jax.Array) -> jax.Array:
       `[B, 2H, 2W, O]`.
     """
     kernel = kernel.swapaxes(2, 3)
-    if _taps_are_faster(x.shape, kernel.shape[2]):
+    if _matrices_are_faster(x.shape, kernel.shape[2]):
         # The scatter with a mirrored kernel is the mirror image of the scatter of the
         # mirrored image, and here the image is the smaller thing to copy.
         return _scatter(x[:, ::-1, ::-1], kernel)[:, ::-1, ::-1]

@@ -90,8 +90,7 @@ def test_value_and_gradients_are_those_of_flax(name, shape):
 def test_the_shapes_above_reach_all_forms():
     def forms(small, large_channels):
         return (
-            layers._taps_are_faster(small.shape, large_channels),
-            layers._patches_are_faster(small.shape, large_channels),
+            layers._matrices_are_faster(small.shape, large_channels),
             layers._winograd_is_faster(small, large_channels),
         )
 
@@ -103,7 +102,7 @@ def test_the_shapes_above_reach_all_forms():
         forms(jax.ShapeDtypeStruct((b, h, w, i), jnp.float32), o)
         for b, h, w, i, o in SHAPES
     }
-    assert down == up == {(1, 1, 0), (0, 0, 1), (0, 0, 0)}
+    assert down == up == {(True, False), (False, True), (False, False)}
 
 
 # Each form by itself, also those that this platform or these sizes would not choose.
