@@ -34,6 +34,7 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 
@@ -326,7 +327,7 @@ def conv_stride_one(x: jax.Array, kernel: jax.Array) -> jax.Array:
       `[B, H, W, O]` if K is 3; `[B, H-1, W-1, O]` if it is 4.
     """
     y = jax.eval_shape(_stride_one_by_convolution, x, kernel)
-    if _winograd_is_faster(y, x.shape[-1]):
+    if kernel.shape[-1] == 1 or _winograd_is_faster(y, x.shape[-1]):
         return _stride_one(x, kernel)
     return _stride_one_by_convolution(x, kernel)
 
@@ -337,12 +338,33 @@ def _stride_one_by_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     )
 
 
+def _stride_one_by_winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    return winograd.convolve(x, kernel, padding=1)
+
+
+def _stride_one_by_taps(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """To one channel: what a pixel gives to each tap, then a sum over the pixels.
+
+    With so little to compute, the convolution that is the kernel's gradient takes as long
+    as one to hundreds of channels.
+    """
+    size, _, channels, _ = kernel.shape
+    taps = x @ kernel.reshape(size * size, channels).T
+    taps = jnp.pad(taps, ((0, 0), *_PADDING, (0, 0)))
+    height, width = (side - size + 1 for side in taps.shape[1:3])
+    return sum(
+        taps[:, row : row + height, column : column + width, tap : tap + 1]
+        for tap, (row, column) in enumerate(np.ndindex(size, size))
+    )
+
+
 @jax.custom_vjp
 def _stride_one(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    to_one = kernel.shape[-1] == 1
     return lax.platform_dependent(
         x,
         kernel,
-        cpu=lambda x, kernel: winograd.convolve(x, kernel, padding=1),
+        cpu=_stride_one_by_taps if to_one else _stride_one_by_winograd,
         default=_stride_one_by_convolution,
     )
 
@@ -358,10 +380,16 @@ def _stride_one_gradients(
             winograd.kernel_gradient(x, y, padding=1),
         )
 
+    def by_taps(x: jax.Array, kernel: jax.Array, y: jax.Array):
+        return jax.vjp(_stride_one_by_taps, x, kernel)[1](y)
+
     def by_convolution(x: jax.Array, kernel: jax.Array, y: jax.Array):
         return jax.vjp(_stride_one_by_convolution, x, kernel)[1](y)
 
-    return lax.platform_dependent(*saved, y, cpu=by_winograd, default=by_convolution)
+    to_one = y.shape[-1] == 1
+    return lax.platform_dependent(
+        *saved, y, cpu=by_taps if to_one else by_winograd, default=by_convolution
+    )
 
 
 _stride_one.defvjp(

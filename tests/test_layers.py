@@ -154,7 +154,7 @@ def test_each_form_is_the_convolution_of_flax(form, shape, dtype, relative):
     assert_equal_but_for_rounding(actual, expected, relative)
 
 
-@pytest.mark.parametrize("shape", [(2, 5, 4, 3, 6), (2, 9, 8, 64, 72)])
+@pytest.mark.parametrize("shape", [(2, 5, 4, 3, 6), (2, 5, 4, 3, 1), (2, 9, 8, 64, 72)])
 def test_a_kernel_of_three_is_that_of_flax(shape):
     *image_shape, features = shape
     x, gradient = normal(*image_shape), normal(*image_shape[:3], features, seed=2)
