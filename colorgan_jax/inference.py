@@ -37,6 +37,7 @@ from colorgan_jax.models import (
     VGG16_POOLED,
     leaky_relu,
     max_pool,
+    unet_depth,
 )
 from colorgan_jax.photos import resize_photo
 
@@ -178,7 +179,7 @@ def predict_ab(params: Params, L: jax.Array) -> jax.Array:
             f"predict_ab takes L of shape [B, {size}, {size}, 1], not {L.shape}."
         )
     vgg16_blocks = _vgg16_blocks(params)
-    depth = int(math.log2(size))
+    depth = unet_depth(size)
     skips = []
     x = L
     for block in vgg16_blocks:
