@@ -14,7 +14,6 @@ a real run asks ahead of time, and waits no longer than that.
 
 import argparse
 import json
-import platform
 import statistics
 import sys
 import time
@@ -28,7 +27,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from timing import cores, processor
+from timing import describe_machine
 
 from colorgan_jax import data, gan
 from colorgan_jax.models import Discriminator, Generator
@@ -180,6 +179,8 @@ def main() -> None:
             if number:
                 passes[name].append(rates)
 
+    machine = describe_machine("jax")
+    machine["versions"]["tensorflow"] = data.tf.__version__
     result = {
         "photos": epoch * arguments.stream_batch,
         "image_size": IMAGE_SIZE,
@@ -194,21 +195,14 @@ def main() -> None:
         "batch": arguments.batch,
         "filters": arguments.filters,
         "training": time_training(photos, arguments, sharding),
-        "processor": processor(),
-        "cores": cores(),
-        "backend": jax.default_backend(),
-        "versions": {
-            "python": platform.python_version(),
-            "jax": jax.__version__,
-            "tensorflow": data.tf.__version__,
-        },
+        **machine,
         "all_passes": passes,
     }
     if arguments.json:
         print(json.dumps(result))
         return
     versions = ", ".join(f"{name} {text}" for name, text in result["versions"].items())
-    print(f"{result['processor']}, {result['cores']} cores, JAX on {result['backend']}")
+    print(f"{result['processor']}, {result['cores']} cores, JAX on {result['device']}")
     print(versions)
     print(
         f"the pipeline alone, batches of {arguments.stream_batch}: median of"

@@ -13,11 +13,9 @@ and the norms of the gradients.
 """
 
 import argparse
-import importlib.metadata
 import importlib.util
 import json
 import os
-import platform
 import shutil
 import sys
 import tempfile
@@ -30,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 import torch._inductor.config
-from timing import cores, processor, time_in_turns
+from timing import cores, describe_machine, time_in_turns
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -317,22 +315,6 @@ def measure_inference(arguments: argparse.Namespace) -> list[Result]:
     return results
 
 
-def describe_machine() -> Result:
-    """Hardware and versions."""
-    packages = ["jax", "flax", "torch"]
-    if importlib.util.find_spec("onnxruntime"):
-        packages.append("onnxruntime")
-    return {
-        "processor": processor(),
-        "cores": cores(),
-        "device": jax.devices()[0].device_kind,
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in packages},
-        },
-    }
-
-
 def table(results: list[Result]) -> str:
     """The results in Markdown."""
     names = [name for name in NAMES if any(name in r["seconds"] for r in results)]
@@ -371,7 +353,10 @@ def main() -> None:
     if arguments.inference:
         results += measure_inference(arguments)
 
-    machine = describe_machine()
+    packages = ["jax", "flax", "torch"]
+    if importlib.util.find_spec("onnxruntime"):
+        packages.append("onnxruntime")
+    machine = describe_machine(*packages)
     if arguments.json:
         print(json.dumps({**vars(arguments), **machine, "results": results}))
         return

@@ -1,12 +1,15 @@
 """What the benchmarks share: functions timed in turns, and the machine they ran on."""
 
+import importlib.metadata
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import jax
 
 
 class Timing(NamedTuple):
@@ -46,6 +49,19 @@ def time_in_turns(
     return {
         name: Timing(seconds[name], cpu_seconds[name] / sum(seconds[name]))
         for name in functions
+    }
+
+
+def describe_machine(*packages: str) -> dict[str, Any]:
+    """Hardware, JAX's device, and the versions of Python and of these packages."""
+    return {
+        "processor": processor(),
+        "cores": cores(),
+        "device": jax.devices()[0].device_kind,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in packages},
+        },
     }
 
 
