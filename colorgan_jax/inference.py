@@ -5,9 +5,9 @@ convolutions before it, and the depth and width of the network are read off the
 shapes. The folded parameters of a generator for SxS pixels, S = 2 ** N, are
 
     {"encoder_1": {"kernel": [4, 4, 1, F], "bias": [F]}, ..., "encoder_N": ...,
-     "decoder_1": {"kernel": [4, 4, I, O], "bias": [O]}, ..., "decoder_N": ...}
+     "decoder_1": {"kernel": [4, 4, O, I], "bias": [O]}, ..., "decoder_N": ...}
 
-in float32, where decoder_1 is the innermost block. With `encoder="vgg16"` the thirteen
+in float32, where decoder_1 is the innermost block, with O output channels. With `encoder="vgg16"` the thirteen
 convolutions of VGG16 take the place of encoder_1 to encoder_4, under their own names:
 {"conv1_1": {"kernel": [3, 3, 1, 64], "bias": [64]}, ..., "conv5_3": ...}. Layouts and
 ranges of colours are those of `lab`.
@@ -45,7 +45,7 @@ Params = Mapping[str, Mapping[str, jax.Array]]
 
 PARAMS_FILE = "params.safetensors"
 _FORMAT = "colorgan_jax generator"
-_FORMAT_VERSION = "1"
+_FORMAT_VERSION = "2"
 
 # `recolor_photo` does the colour maths of a large photo on this many pixels at a time:
 # it bounds the memory, and one compiled function serves photos of all sizes.
@@ -79,7 +79,9 @@ def fold_batch_norm(variables: Mapping[str, Any]) -> Params:
             factor = block["norm"]["scale"] * jax.lax.rsqrt(
                 statistics["var"] + BATCH_NORM_EPSILON
             )
-            kernel = kernel * factor
+            # By output channels: of a transposed convolution those are the last but one.
+            is_transposed = name.startswith("decoder_")
+            kernel = kernel * (factor[:, None] if is_transposed else factor)
             bias = block["norm"]["bias"] - statistics["mean"] * factor
         else:
             bias = block["conv"]["bias"]
@@ -128,8 +130,10 @@ def image_size(params: Params) -> int:
                 raise ParamsError(f"The parameters lack {name}.{array}.")
         kernel, bias = jnp.shape(layer["kernel"]), jnp.shape(layer["bias"])
         if outputs is None:
-            outputs = kernel[-1] if kernel else 0
-        expected = (size, size, inputs, outputs)
+            outputs = bias[0] if bias else 0
+        is_transposed = name.startswith("decoder_")
+        channels = (outputs, inputs) if is_transposed else (inputs, outputs)
+        expected = (size, size, *channels)
         if kernel != expected:
             raise ParamsError(
                 f"{name}.kernel has shape {kernel} instead of {expected}."
@@ -487,7 +491,8 @@ def _open_params(path: Path) -> Iterator[safetensors.safe_open]:
             if metadata.get("version") != _FORMAT_VERSION:
                 raise ParamsError(
                     f"{path} is of format version {metadata.get('version')}, but this"
-                    f" colorgan_jax reads version {_FORMAT_VERSION}; update it."
+                    f" colorgan_jax reads version {_FORMAT_VERSION}: use the one that it"
+                    " was made with."
                 )
             yield file
     except (OSError, safetensors.SafetensorError) as error:

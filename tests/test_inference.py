@@ -166,7 +166,7 @@ def test_folding_a_full_size_generator_keeps_its_layers():
         kernel = folded[f"encoder_{block}"]["kernel"].shape
         assert kernel == (4, 4, encoder[block - 1], encoder[block])
         kernel = folded[f"decoder_{block}"]["kernel"].shape
-        assert kernel == (4, 4, inputs[block - 1], outputs[block - 1])
+        assert kernel == (4, 4, outputs[block - 1], inputs[block - 1])
     arrays = jax.tree.leaves(folded)
     assert sum(array.size for array in arrays) == 54_400_000 + 3_008 + 2_498
 
@@ -392,7 +392,7 @@ def test_the_file_can_be_read_without_this_package(tmp_path, params):
         metadata = file.metadata()
         kernel = file.get_tensor("encoder_1.kernel")
     assert (
-        metadata["version"] == "1" and json.loads(metadata["training"])["step"] == 766
+        metadata["version"] == "2" and json.loads(metadata["training"])["step"] == 766
     )
     np.testing.assert_array_equal(kernel, params["encoder_1"]["kernel"])
 
@@ -455,8 +455,8 @@ def test_load_params_names_what_is_wrong_with_a_file(tmp_path, params):
             "not one of colorgan_jax",
         ),
         (
-            written("newer", arrays, {**metadata, "version": "2"}),
-            "format version 2, but this colorgan_jax reads version 1",
+            written("older", arrays, {**metadata, "version": "1"}),
+            "format version 1, but this colorgan_jax reads version 2",
         ),
         (written("fewer", fewer, metadata), r"lack decoder_2\.bias"),
         (

@@ -11,7 +11,10 @@ from colorgan_jax import layers
 
 FLAX_LAYERS = {
     "conv_down": (nn.Conv, {"strides": 2, "padding": 1}),
-    "conv_up": (nn.ConvTranspose, {"strides": (2, 2), "padding": "SAME"}),
+    "conv_up": (
+        nn.ConvTranspose,
+        {"strides": (2, 2), "padding": "SAME", "transpose_kernel": True},
+    ),
     "conv_stride_one": (nn.Conv, {"padding": 1}),
 }
 MODULES = {
@@ -21,7 +24,7 @@ MODULES = {
 }
 
 # Batch, height and width of the image that goes in, its channels, those that come out.
-# Two have a kernel so much larger than the image that a CPU takes the taps; the last is
+# Two have a kernel so much larger than the image that a CPU takes matrices; the last is
 # large enough for Winograd's form.
 SHAPES = [
     (1, 2, 2, 3, 1),
@@ -38,9 +41,15 @@ def flax_layer(name: str, features: int, **options) -> nn.Module:
     return layer(features, (4, 4), **settings, **options)
 
 
+def kernel_shape(name: str, channels: int, features: int) -> tuple[int, ...]:
+    is_transposed = name == "conv_up"
+    return (4, 4, features, channels) if is_transposed else (4, 4, channels, features)
+
+
 def flax_convolution(name: str):
     def convolution(x, kernel):
-        layer = flax_layer(name, kernel.shape[-1], use_bias=False)
+        features = kernel.shape[2 if name == "conv_up" else 3]
+        layer = flax_layer(name, features, use_bias=False)
         return layer.apply({"params": {"kernel": kernel}}, x)
 
     return convolution
@@ -66,7 +75,7 @@ def assert_equal_but_for_rounding(actual, expected, relative=1e-5) -> None:
 def test_value_and_gradients_are_those_of_flax(name, shape):
     *image_shape, features = shape
     x = normal(*image_shape)
-    kernel = normal(4, 4, image_shape[-1], features, seed=1)
+    kernel = normal(*kernel_shape(name, image_shape[-1], features), seed=1)
 
     y_shape = jax.eval_shape(flax_convolution(name), x, kernel).shape
     y_gradient = normal(*y_shape, seed=2)
@@ -110,14 +119,14 @@ def test_the_shapes_above_reach_all_forms():
 # Winograd's is for float32 only.
 FORMS = [
     "gather_by_convolution",
-    "gather_by_patches",
+    "gather_by_matrices",
     "gather_by_winograd",
     "scatter_by_convolution",
     "scatter_by_subpixels",
-    "scatter_by_taps",
+    "scatter_by_matrices",
     "scatter_by_winograd",
     "products_by_convolution",
-    "products_by_taps",
+    "products_by_matrices",
     "products_by_winograd",
 ]
 
@@ -141,9 +150,8 @@ def test_each_form_is_the_convolution_of_flax(form, shape, dtype, relative):
     if form.startswith("gather"):
         arguments, expected = (large, kernel), down(large, kernel)
     elif form.startswith("scatter"):
-        flax_kernel = kernel[::-1, ::-1].swapaxes(2, 3)
         arguments = (small, kernel)
-        expected = flax_convolution("conv_up")(small, flax_kernel)
+        expected = flax_convolution("conv_up")(small, kernel)
     else:
         arguments = (large, small)
         expected = jax.vjp(lambda k: down(large, k), kernel)[1](small)[0]
@@ -180,7 +188,7 @@ def test_a_kernel_of_three_is_that_of_flax(shape):
 @pytest.mark.parametrize("channels", [3, 64])
 def test_vmap_is_the_convolution_of_each(name, channels):
     x = normal(3, 1, 2, 2, channels)
-    kernels = normal(3, 4, 4, channels, 128, seed=1)
+    kernels = normal(3, *kernel_shape(name, channels, 128), seed=1)
     convolve = getattr(layers, name)
 
     def gradients(convolution):
@@ -205,7 +213,7 @@ def test_a_batch_sharded_over_devices_gives_the_same(name, size, channels):
     mesh = jax.make_mesh((len(jax.devices()),), ("batch",), axis_types=(AxisType.Auto,))
     by_batch = NamedSharding(mesh, PartitionSpec("batch"))
     x = normal(2 * len(jax.devices()), size, size, channels)
-    kernel = normal(4, 4, channels, 96, seed=1)
+    kernel = normal(*kernel_shape(name, channels, 96), seed=1)
     sharded_x = jax.device_put(x, by_batch)
     replicated_kernel = jax.device_put(kernel, NamedSharding(mesh, PartitionSpec()))
 

@@ -46,11 +46,11 @@ def params(tmp_path_factory):
     """The params file of a random generator for 8x8 pixels that gives strong colour."""
     random = np.random.default_rng(0)
     widths = {"encoder_1": (1, 4), "encoder_2": (4, 8), "encoder_3": (8, 8)}
-    widths |= {"decoder_1": (8, 8), "decoder_2": (16, 4), "decoder_3": (8, 2)}
+    widths |= {"decoder_1": (8, 8), "decoder_2": (4, 16), "decoder_3": (2, 8)}
     params = {
         name: {
             "kernel": random.normal(0, 0.2, (4, 4, *channels)),
-            "bias": random.normal(0, 0.2, channels[1]),
+            "bias": random.normal(0, 0.2, channels["encoder" in name]),
         }
         for name, channels in widths.items()
     }

@@ -200,22 +200,13 @@ def _tensors_by_flax_path(network: nn.Module) -> dict[tuple[str, ...], torch.Ten
     return tensors
 
 
-def _flax_layout(path: tuple[str, ...], tensor: torch.Tensor) -> torch.Tensor:
-    if tensor.ndim != 4:
-        return tensor
-    if path[1].startswith("decoder"):
-        # PyTorch's transposed convolution is the gradient of a convolution, Flax's a convolution
-        # of the dilated image: the same but for a flip of the kernel.
-        return tensor.permute(2, 3, 0, 1).flip(0, 1)
-    return tensor.permute(2, 3, 1, 0)
+def _flax_layout(tensor: torch.Tensor) -> torch.Tensor:
+    """Kernels from `[O, I, 4, 4]`, transposed convolutions `[I, O, 4, 4]`, to Flax's."""
+    return tensor.permute(2, 3, 1, 0) if tensor.ndim == 4 else tensor
 
 
-def _torch_layout(path: tuple[str, ...], array: torch.Tensor) -> torch.Tensor:
-    if array.ndim != 4:
-        return array
-    if path[1].startswith("decoder"):
-        return array.flip(0, 1).permute(2, 3, 0, 1)
-    return array.permute(3, 2, 0, 1)
+def _torch_layout(array: torch.Tensor) -> torch.Tensor:
+    return array.permute(3, 2, 0, 1) if array.ndim == 4 else array
 
 
 def copy_from_flax(network: nn.Module, variables: Mapping[str, Any]) -> None:
@@ -230,7 +221,7 @@ def copy_from_flax(network: nn.Module, variables: Mapping[str, Any]) -> None:
         raise ValueError(f"not in both: {sorted(arrays.keys() ^ tensors.keys())}")
     with torch.no_grad():
         for path, tensor in tensors.items():
-            array = _torch_layout(path, torch.from_numpy(np.array(arrays[path])))
+            array = _torch_layout(torch.from_numpy(np.array(arrays[path])))
             if array.shape != tensor.shape:
                 raise ValueError(f"{path}: {array.shape} is not {tensor.shape}")
             tensor.copy_(array)
@@ -240,7 +231,7 @@ def to_flax(network: nn.Module) -> dict[str, Any]:
     """The network's parameters and running statistics as Flax variables of numpy arrays."""
     return unflatten_dict(
         {
-            path: _flax_layout(path, tensor.detach()).numpy().copy()
+            path: _flax_layout(tensor.detach()).numpy().copy()
             for path, tensor in _tensors_by_flax_path(network).items()
         }
     )
@@ -250,7 +241,7 @@ def gradients_to_flax(network: nn.Module) -> dict[str, Any]:
     """The gradients that the last backward pass left behind, as Flax `params`."""
     return unflatten_dict(
         {
-            path[1:]: _flax_layout(path, tensor.grad).numpy().copy()
+            path[1:]: _flax_layout(tensor.grad).numpy().copy()
             for path, tensor in _tensors_by_flax_path(network).items()
             if path[0] == "params"
         }
