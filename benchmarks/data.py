@@ -30,6 +30,7 @@ sys.path.insert(0, str(ROOT))
 from timing import describe_machine
 
 from colorgan_jax import data, gan
+from colorgan_jax.compilation import jit_network
 from colorgan_jax.models import Discriminator, Generator
 from colorgan_jax.sources import DataError
 from configs.pix2pix import get_config
@@ -129,7 +130,7 @@ def time_training(
         ),
         NamedSharding(sharding.mesh, PartitionSpec()),
     )
-    step = jax.jit(gan.train_step, donate_argnums=0)
+    step = jit_network(gan.train_step, donate_argnums=0)
     results = {}
     for name, some in photos.items():
         batches = data.training_batches(

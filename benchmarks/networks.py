@@ -36,6 +36,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import torch_twin
 
+from colorgan_jax.compilation import jit_network
 from colorgan_jax.gan import create_state, train_step
 from colorgan_jax.inference import fold_batch_norm, predict_ab
 from colorgan_jax.models import Discriminator, Generator
@@ -203,7 +204,7 @@ def measure_training(batch: int, arguments: argparse.Namespace) -> Result:
     if is_compiled(arguments, by_default=torch_device() == "cuda"):
         twin.generator.compile()
         twin.discriminator.compile()
-    step = jax.jit(train_step, donate_argnums=0)
+    step = jit_network(train_step, donate_argnums=0)
 
     def our_step() -> None:
         nonlocal state
@@ -268,7 +269,7 @@ def measure_inference(arguments: argparse.Namespace) -> list[Result]:
     )
     params = jax.jit(fold_batch_norm)(variables)
     params = jax.tree.map(lambda array: array.astype(arguments.dtype), params)
-    predict = jax.jit(predict_ab)
+    predict = jit_network(predict_ab)
     twin = folded_twin(arguments, variables)
     session = onnx_session(twin, arguments)
     twin_dtype = getattr(torch, arguments.dtype)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from colorgan_jax import __version__
 from colorgan_jax.commands import colorize, evaluate, survey
 from colorgan_jax.commands.errors import CommandError, print_error
-from colorgan_jax.compilation_cache import enable_compilation_cache
+from colorgan_jax.compilation import enable_compilation_cache
 from colorgan_jax.inference import ParamsError
 from colorgan_jax.photos import PhotoError
 from colorgan_jax.survey.storage import SurveyError

@@ -1,7 +1,7 @@
 """The conditional GAN: losses, the state of both networks, and one training step.
 
 Pure functions over a batch `{"L": [B, S, S, 1], "ab": [B, S, S, 2]}`, float32 in
-[-1, 1]. Run `train_step` under `jax.jit` with the state donated; with the batch sharded
+[-1, 1]. Run `train_step` under `jit_network` with the state donated; with the batch sharded
 over devices, every mean below, those of BatchNorm included, is over the global batch.
 """
 

@@ -28,6 +28,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from colorgan_jax.compilation import jit_network
 from colorgan_jax.files import replace_file
 from colorgan_jax.lab import AB_SCALE, L_SCALE, lab_to_rgb, limit_chroma, rgb_to_lab
 from colorgan_jax.layers import conv_down, conv_stride_one, conv_up
@@ -241,7 +242,7 @@ def colorize(params: Params, L: jax.Array) -> jax.Array:
     return _colorize(params, L.astype(jnp.float32))
 
 
-@jax.jit
+@jit_network
 def _colorize(params: Params, L: jax.Array) -> jax.Array:
     size = image_size(params)
     height, width = L.shape[-2:]
@@ -307,7 +308,7 @@ def predict_photos_ab(params: Params, rgb: np.ndarray) -> np.ndarray:
     return np.asarray(_predict_photos_ab(params, rgb))
 
 
-@jax.jit
+@jit_network
 def _predict_photos_ab(params: Params, rgb: jax.Array) -> jax.Array:
     return predict_ab(params, _lightness(rgb)[..., None] / L_SCALE - 1)
 

@@ -177,9 +177,10 @@ def _overlap_add(taps: jax.Array) -> jax.Array:
 
 def _gather_by_matrices(large: jax.Array, kernel: jax.Array) -> jax.Array:
     batch, height, width, channels = large.shape
-    matrix = kernel.reshape(16 * channels, -1)
+    features = kernel.shape[-1]
+    matrix = kernel.reshape(16 * channels, features)
     small = lax.dot_general(matrix, _patches(large), (((0,), (1,)), ((), ())))
-    return small.T.reshape(batch, height // 2, width // 2, -1)
+    return small.T.reshape(batch, height // 2, width // 2, features)
 
 
 def _scatter_by_matrices(small: jax.Array, kernel: jax.Array) -> jax.Array:

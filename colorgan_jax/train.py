@@ -19,6 +19,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from colorgan_jax import data, figures, gan, pretrained
 from colorgan_jax.checkpoint import Checkpoints
+from colorgan_jax.compilation import jit_network
 from colorgan_jax.files import replace_file
 from colorgan_jax.inference import (
     PARAMS_FILE,
@@ -148,7 +149,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
         functools.partial(_new_state, config, steps_per_epoch),
         out_shardings=NamedSharding(mesh, PartitionSpec()),
     )
-    train_step = jax.jit(gan.train_step, donate_argnums=0)
+    train_step = jit_network(gan.train_step, donate_argnums=0)
     release = jax.jit(lambda state: fold_batch_norm(state.averaged))
     adversarial_from = _adversarial_from(config, steps_per_epoch)
 
@@ -275,7 +276,7 @@ def score(
     }
 
 
-@jax.jit
+@jit_network
 def _score_batch(
     params: Params, batch: gan.Batch, key: jax.Array
 ) -> dict[str, jax.Array]:

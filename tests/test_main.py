@@ -17,7 +17,7 @@ from PIL import Image
 from colorgan_jax import photos
 from colorgan_jax.__main__ import main
 from colorgan_jax.commands import colorize as colorize_command
-from colorgan_jax.compilation_cache import enable_compilation_cache
+from colorgan_jax.compilation import enable_compilation_cache
 from colorgan_jax.inference import save_params
 
 REPOSITORY = Path(__file__).parents[1]
