@@ -84,6 +84,7 @@ def streams(
     def stream(kind: data.Photos, place: Callable, **options) -> Callable:
         return lambda seed: place(
             kind,
+            image_size=IMAGE_SIZE,
             batch_size=batch_size,
             seed=seed,
             first_step=0,
@@ -135,6 +136,7 @@ def time_training(
     for name, some in photos.items():
         batches = data.training_batches(
             some,
+            image_size=IMAGE_SIZE,
             batch_size=arguments.batch,
             seed=0,
             first_step=0,

@@ -4,12 +4,12 @@ A source (see sources.py) offers photos by index. When a run starts they are rea
 in a seeded random order, until enough usable ones are found. Those are split into
 training and validation photos, and kept in memory as uint8 where they fit.
 
-Batch k of a run is a pure function of (seed, k): the order and the flips of an epoch
-come from generators seeded with (seed, epoch). Going on at batch k therefore needs no
-saved iterator and decodes nothing of what came before.
+Batch k of a run is a pure function of (seed, k): the order, the crops and the flips of
+an epoch come from generators seeded with (seed, epoch). Going on at batch k therefore
+needs no saved iterator and decodes nothing of what came before.
 
-tf.data reads, resizes and batches in parallel with training. It sees uint8 RGB only,
-a quarter of the bytes of Lab; flip and conversion to Lab happen on the devices.
+tf.data reads, crops, resizes and batches in parallel with training. It sees uint8 RGB
+only, a quarter of the bytes of Lab; flip and conversion to Lab happen on the devices.
 """
 
 import dataclasses
@@ -43,12 +43,13 @@ tf.config.set_visible_devices([], "TPU")
 
 @dataclasses.dataclass(frozen=True)
 class Photos:
-    """Usable photos of a source, at the size that the networks see.
+    """Usable photos of a source, at one size.
 
     Attributes:
       source: where they come from.
       indices: their indices in the source.
-      image_size: height and width to which they are resized.
+      image_size: height and width to which they are resized: what the networks see, or
+        more where training takes crops of them.
       pixels: all of them, uint8 RGB [N, image_size, image_size, 3]; None where they
         did not fit into memory and are read anew in each epoch.
     """
@@ -68,6 +69,12 @@ class Photos:
             indices=self.indices[positions],
             pixels=None if self.pixels is None else self.pixels[positions],
         )
+
+    def at_size(self, image_size: int) -> "Photos":
+        """The same photos at another size, then read anew whenever they are needed."""
+        if image_size == self.image_size:
+            return self
+        return dataclasses.replace(self, image_size=image_size, pixels=None)
 
     def load(self, positions: np.ndarray) -> np.ndarray:
         """Returns the photos at `positions` in `indices`, uint8 RGB [n, S, S, 3]."""
@@ -91,11 +98,13 @@ def load_photos(config: ml_collections.ConfigDict) -> tuple[Photos, Photos]:
       config: of the run. Reads `seed`, `image_size` and of `data`: `source`,
         `train_photos` and `validation_photos` (how many to use; where there are
         fewer, all are used in the same proportion; `train_photos` 0 means all that
-        are not for validation), `minimum_colour` (see `photos.colour_strength`),
+        are not for validation), `smallest_crop` (side of the smallest crop to train on,
+        as a share of the photo's), `minimum_colour` (see `photos.colour_strength`),
         `memory_gigabytes` (how much of the decoded photos to keep in memory).
 
     Returns:
-      The training photos and the validation photos.
+      The training photos, so large that their smallest crop is of `image_size`, and the
+      validation photos, of `image_size`.
 
     Raises:
       DataError: if there are fewer usable photos than a batch of training photos and
@@ -128,7 +137,7 @@ def load_photos(config: ml_collections.ConfigDict) -> tuple[Photos, Photos]:
             f" {len(validation)} for validation, but one batch takes"
             f" {config.batch_size} (--config.batch_size) and validation at least 1."
         )
-    return train, validation
+    return train, validation.at_size(config.image_size)
 
 
 def mean_ab(photos: Photos) -> tuple[float, float]:
@@ -159,18 +168,21 @@ def steps_per_epoch(photos: Photos, batch_size: int) -> int:
 def training_batches(
     photos: Photos,
     *,
+    image_size: int,
     batch_size: int,
     seed: int,
     first_step: int,
     last_step: int,
     sharding: NamedSharding,
 ) -> Iterator[dict[str, jax.Array]]:
-    """Streams shuffled, randomly flipped batches onto the devices.
+    """Streams shuffled batches onto the devices, randomly cropped and flipped.
 
     Args:
-      photos: the training photos.
+      photos: the training photos. Where they are larger than `image_size`, a batch has
+        square crops of them, of any size from that to the whole photo, resized.
+      image_size: height and width of the batches' images.
       batch_size: of the global batch, over all hosts and devices.
-      seed: of order and flips.
+      seed: of order, crops and flips.
       first_step: the step whose batch comes first; the batches of a resumed run are
         those that the run would have had.
       last_step: the step before which the stream ends.
@@ -181,6 +193,7 @@ def training_batches(
     """
     batches = training_batches_on_host(
         photos,
+        image_size=image_size,
         batch_size=batch_size,
         seed=seed,
         first_step=first_step,
@@ -190,12 +203,19 @@ def training_batches(
 
 
 def training_batches_on_host(
-    photos: Photos, *, batch_size: int, seed: int, first_step: int, last_step: int
+    photos: Photos,
+    *,
+    image_size: int,
+    batch_size: int,
+    seed: int,
+    first_step: int,
+    last_step: int,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Streams what `training_batches` puts onto the devices of this host.
 
     Args:
-      photos, batch_size, seed, first_step, last_step: as of `training_batches`.
+      photos, image_size, batch_size, seed, first_step, last_step: as of
+        `training_batches`.
 
     Yields:
       Photos, uint8 RGB [B / hosts, S, S, 3], not flipped; and which of them to flip,
@@ -203,11 +223,20 @@ def training_batches_on_host(
     """
 
     def batch_of_step(step):
-        positions, flips = positions_and_flips(
+        choices = random_choices(
             len(photos), batch_size=batch_size, seed=seed, step=int(step)
         )
         rows = _rows_of_this_host(batch_size)
-        return photos.load(positions[rows]), flips[rows]
+        positions, flips, crops = (choice[rows] for choice in choices)
+        pixels = photos.load(positions)
+        if photos.image_size > image_size:
+            pixels = np.stack(
+                [
+                    random_crop(photo, image_size, crop)
+                    for photo, crop in zip(pixels, crops, strict=True)
+                ]
+            )
+        return pixels, flips
 
     return _parallel(batch_of_step, range(first_step, last_step), tf.uint8, tf.bool)
 
@@ -235,10 +264,10 @@ def validation_batches(
     return _on_devices(batches, sharding, _validation_batch)
 
 
-def positions_and_flips(
+def random_choices(
     count: int, *, batch_size: int, seed: int, step: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Which photos make up the batch of a step, and which of them are flipped.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which photos make up the batch of a step, how each is flipped and cropped.
 
     Args:
       count: number of training photos.
@@ -247,19 +276,42 @@ def positions_and_flips(
       step: counted from 0 over all epochs.
 
     Returns:
-      Positions [batch_size], integers in [0, count), and flips [batch_size], booleans
-      that are true for half of all (photo, epoch).
+      Positions [batch_size], integers in [0, count); flips [batch_size], booleans that
+      are true for half of all (photo, epoch); crops [batch_size, 3], uniform in [0, 1):
+      what `random_crop` takes.
     """
     epoch, batch = divmod(step, count // batch_size)
-    order, flips = _epoch(count, seed, epoch)
+    order, flips, crops = _epoch(count, seed, epoch)
     positions = order[batch * batch_size : (batch + 1) * batch_size]
-    return positions, flips[positions]
+    return positions, flips[positions], crops[positions]
 
 
 @functools.lru_cache(maxsize=2)
-def _epoch(count: int, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+def _epoch(
+    count: int, seed: int, epoch: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     generator = np.random.default_rng([seed, epoch])
-    return generator.permutation(count), generator.random(count) < 0.5
+    order = generator.permutation(count)
+    return order, generator.random(count) < 0.5, generator.random((count, 3))
+
+
+def random_crop(photo: np.ndarray, image_size: int, crop: np.ndarray) -> np.ndarray:
+    """A square of a photo, resized to `image_size`.
+
+    Args:
+      photo: uint8 [P, P, 3], P at least `image_size`.
+      image_size: side of the smallest square, and of the result.
+      crop: [3] in [0, 1): where between the smallest and the largest square its side
+        is, where between top and bottom it lies, and where between left and right.
+
+    Returns:
+      uint8 [image_size, image_size, 3].
+    """
+    more = len(photo) - image_size
+    side = image_size + int(crop[0] * (more + 1))
+    top, left = (int(place * (len(photo) - side + 1)) for place in crop[1:])
+    square = photo[top : top + side, left : left + side]
+    return resize_photo(square, image_size, image_size)
 
 
 def _read_resized(source: Source, index: int, image_size: int) -> np.ndarray:
@@ -273,7 +325,7 @@ def _read_usable(
     wanted: int,
 ) -> Photos:
     """Reads photos in `order` until `wanted` usable ones are found."""
-    size = config.image_size
+    size = round(config.image_size / config.data.smallest_crop)
     wanted = min(wanted, len(order))
     fits = wanted * size * size * 3 <= config.data.memory_gigabytes * 1e9
     pixels = np.empty((wanted, size, size, 3), np.uint8) if fits else None

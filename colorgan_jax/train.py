@@ -176,6 +176,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
         )
         batches = data.training_batches(
             train_photos,
+            image_size=config.image_size,
             batch_size=config.batch_size,
             seed=config.seed,
             first_step=step,
@@ -229,6 +230,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
         scores = score(params, validation_photos, config.batch_size, sharding)
         write_results(params)
     some_train_photos = train_photos.part(slice(SCORED_TRAINING_PHOTOS))
+    some_train_photos = some_train_photos.at_size(config.image_size)
     train_scores = score(params, some_train_photos, config.batch_size, sharding)
     if jax.process_index() == 0:
         _print_report(
@@ -357,6 +359,11 @@ def _check_config(config: ml_collections.ConfigDict) -> None:
         raise TrainingError(
             f"--config.batch_size is {config.batch_size}: it must be a multiple of the"
             f" {jax.device_count()} devices that share it."
+        )
+    if not 0 < config.data.smallest_crop <= 1:
+        raise TrainingError(
+            f"--config.data.smallest_crop is {config.data.smallest_crop}: it must be more"
+            " than 0 and at most 1."
         )
     if not 0 <= config.optimizer.decay_epochs <= config.epochs:
         raise TrainingError(

@@ -47,6 +47,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.source = "coco_sample"
     config.data.train_photos = 10_000
     config.data.validation_photos = 2_000
+    config.data.smallest_crop = (
+        1.0  # Side of random crops, of the photo's; 1: no crops.
+    )
     config.data.minimum_colour = 4.0  # Of 255; below it a photo counts as grey.
     config.data.memory_gigabytes = 4.0  # 12,000 photos take 2.4; above it, re-decode.
 

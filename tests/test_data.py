@@ -56,6 +56,7 @@ def numbers(photos):
 def batches_of(photos, sharding, first_step=0, last_step=6, seed=0):
     batches = data.training_batches(
         photos,
+        image_size=SIZE,
         batch_size=4,
         seed=seed,
         first_step=first_step,
@@ -119,9 +120,7 @@ def test_too_few_photos_are_one_clear_error(count, folder, tmp_path):
 def test_batches_are_opencvs_lab_of_the_photos(folder, sharding):
     train, _ = data.load_photos(config_for(folder))
     batch = batches_of(train, sharding)[0]
-    positions, flips = data.positions_and_flips(
-        len(train), batch_size=4, seed=0, step=0
-    )
+    positions, flips, _ = data.random_choices(len(train), batch_size=4, seed=0, step=0)
     for L, ab, position, flip in zip(
         batch["L"], batch["ab"], positions, flips, strict=True
     ):
@@ -153,7 +152,7 @@ def test_an_epoch_shows_every_photo_once_and_epochs_differ():
     epochs = [
         np.concatenate(
             [
-                data.positions_and_flips(12, batch_size=4, seed=0, step=step)[0]
+                data.random_choices(12, batch_size=4, seed=0, step=step)[0]
                 for step in range(3 * epoch, 3 * epoch + 3)
             ]
         )
@@ -167,13 +166,52 @@ def test_an_epoch_shows_every_photo_once_and_epochs_differ():
 def test_half_of_the_photos_are_flipped_others_in_each_epoch():
     flips = np.array(
         [
-            data.positions_and_flips(4000, batch_size=4000, seed=3, step=epoch)[1]
+            data.random_choices(4000, batch_size=4000, seed=3, step=epoch)[1]
             for epoch in range(4)
         ]
     )
     # The standard deviation of the rate of 16,000 fair coins is 0.004.
     assert abs(flips.mean() - 0.5) < 0.016
     assert 0.4 < (flips[0] == flips[1]).mean() < 0.6
+
+
+@pytest.mark.parametrize("memory_gigabytes", [1.0, 1e-6])
+def test_crops_are_squares_of_the_photo_of_all_sizes(
+    tmp_path, sharding, memory_gigabytes
+):
+    rows, columns = np.meshgrid(np.arange(64), np.arange(64), indexing="ij")
+    # Red tells the row, green the column of each pixel.
+    photo = np.stack([3 * rows, 3 * columns, 0 * rows], axis=-1).astype(np.uint8)
+    for number in range(5):
+        Image.fromarray(photo).save(tmp_path / f"{number}.png")
+    config = config_for(
+        tmp_path,
+        train_photos=4,
+        validation_photos=1,
+        smallest_crop=0.5,
+        memory_gigabytes=memory_gigabytes,
+    )
+    train, validation = data.load_photos(config)
+    assert validation.load(np.arange(1)).shape == (1, SIZE, SIZE, 3)
+    batches = data.training_batches_on_host(
+        train, image_size=SIZE, batch_size=4, seed=0, first_step=0, last_step=100
+    )
+    crops = np.concatenate([rgb for rgb, _ in batches])
+    red, green, _ = np.moveaxis(crops.astype(float) / 3, -1, 0)
+    assert max(np.ptp(red, axis=2).max(), np.ptp(green, axis=1).max()) < 0.4
+    heights, widths = [], []
+    for places, sides in ((red[:, :, 0], heights), (green[:, 0], widths)):
+        first, last = places[:, 0], places[:, -1]
+        even = np.linspace(first, last, SIZE, axis=-1)
+        np.testing.assert_allclose(places, even, atol=0.6)
+        # From the middle of the first pixel to the middle of the last one.
+        sides += [(last - first) * SIZE / (SIZE - 1)]
+        assert first.min() < 1
+        assert last.max() > 62
+    np.testing.assert_allclose(heights, widths, atol=1)
+    assert abs(np.min(heights) - SIZE) < 1
+    assert abs(np.max(heights) - 64) < 1
+    assert abs(np.mean(heights) - 48) < 2
 
 
 def test_equal_seeds_give_equal_batches(folder, sharding):

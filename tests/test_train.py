@@ -170,6 +170,7 @@ def test_other_networks_are_refused_by_name(finished):
         ("generator.encoder", "resnet", "unet or vgg16"),
         ("generator.frozen_blocks", 4, "unet it must be 0"),
         ("optimizer.decay_epochs", 10.5, "from 0 to the 10 epochs"),
+        ("data.smallest_crop", 0.0, "more than 0 and at most 1"),
         ("loss.adversarial_from_epoch", -1.0, "0 or more"),
         ("generator.maximum_filters", -1, "0 or more"),
     ],
