@@ -7,10 +7,10 @@ shapes. The folded parameters of a generator for SxS pixels, S = 2 ** N, are
     {"encoder_1": {"kernel": [4, 4, 1, F], "bias": [F]}, ..., "encoder_N": ...,
      "decoder_1": {"kernel": [4, 4, O, I], "bias": [O]}, ..., "decoder_N": ...}
 
-in float32, where decoder_1 is the innermost block, with O output channels. With `encoder="vgg16"` the thirteen
-convolutions of VGG16 take the place of encoder_1 to encoder_4, under their own names:
-{"conv1_1": {"kernel": [3, 3, 1, 64], "bias": [64]}, ..., "conv5_3": ...}. Layouts and
-ranges of colours are those of `lab`.
+in float32, where I channels go in, O come out, and decoder_1 is the innermost block. With
+`encoder="vgg16"` the thirteen convolutions of VGG16 take the place of encoder_1 to
+encoder_4, under their own names: {"conv1_1": {"kernel": [3, 3, 1, 64], "bias": [64]}, ...,
+"conv5_3": ...}. Layouts and ranges of colours are those of `lab`.
 """
 
 import json
@@ -80,9 +80,7 @@ def fold_batch_norm(variables: Mapping[str, Any]) -> Params:
             factor = block["norm"]["scale"] * jax.lax.rsqrt(
                 statistics["var"] + BATCH_NORM_EPSILON
             )
-            # By output channels: of a transposed convolution those are the last but one.
-            is_transposed = name.startswith("decoder_")
-            kernel = kernel * (factor[:, None] if is_transposed else factor)
+            kernel = kernel * (factor[:, None] if _is_transposed(name) else factor)
             bias = block["norm"]["bias"] - statistics["mean"] * factor
         else:
             bias = block["conv"]["bias"]
@@ -132,8 +130,7 @@ def image_size(params: Params) -> int:
         kernel, bias = jnp.shape(layer["kernel"]), jnp.shape(layer["bias"])
         if outputs is None:
             outputs = bias[0] if bias else 0
-        is_transposed = name.startswith("decoder_")
-        channels = (outputs, inputs) if is_transposed else (inputs, outputs)
+        channels = (outputs, inputs) if _is_transposed(name) else (inputs, outputs)
         expected = (size, size, *channels)
         if kernel != expected:
             raise ParamsError(
@@ -157,6 +154,11 @@ def image_size(params: Params) -> int:
         outputs = 2 if name == decoders[-1] else None
         channels = check(name, channels + skips.pop(), outputs)
     return 2**depth
+
+
+def _is_transposed(layer: str) -> bool:
+    """Whether a layer's kernel has its output channels before its input channels."""
+    return layer.startswith("decoder_")
 
 
 def _vgg16_blocks(params: Params) -> tuple[dict[str, int], ...]:
@@ -499,8 +501,8 @@ def _open_params(path: Path) -> Iterator[safetensors.safe_open]:
             if metadata.get("version") != _FORMAT_VERSION:
                 raise ParamsError(
                     f"{path} is of format version {metadata.get('version')}, but this"
-                    f" colorgan_jax reads version {_FORMAT_VERSION}: use the one that it"
-                    " was made with."
+                    f" colorgan_jax reads version {_FORMAT_VERSION}: use the"
+                    " colorgan_jax that it was made with."
                 )
             yield file
     except (OSError, safetensors.SafetensorError) as error:

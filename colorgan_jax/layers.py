@@ -171,8 +171,8 @@ def _overlap_add(taps: jax.Array) -> jax.Array:
     return along_positions(along_positions(taps))
 
 
-# The kernel comes first in both products: so it is faster, up to 4 times for the smallest
-# images.
+# The kernel comes first in these two products: for the smallest images that is up to 4
+# times as fast.
 
 
 def _gather_by_matrices(large: jax.Array, kernel: jax.Array) -> jax.Array:
