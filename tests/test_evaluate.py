@@ -11,6 +11,7 @@ import scipy.linalg
 import skimage.color
 import skimage.metrics
 from PIL import Image
+from tiny_generator import random_params
 
 from colorgan_jax import colorize, evaluate, perceptual, scorecard
 from colorgan_jax.__main__ import main
@@ -38,20 +39,6 @@ def drawn(monkeypatch):
     monkeypatch.setattr(plt, "close", lambda _: None)
     yield lambda: [plt.figure(number) for number in plt.get_fignums()]
     plt.close("all")
-
-
-def random_params(seed):
-    """A generator for 8x8 pixels that gives strong colours."""
-    random = np.random.default_rng(seed)
-    widths = {"encoder_1": (1, 4), "encoder_2": (4, 8), "encoder_3": (8, 8)}
-    widths |= {"decoder_1": (8, 8), "decoder_2": (4, 16), "decoder_3": (2, 8)}
-    return {
-        name: {
-            "kernel": random.normal(0, 0.2, (4, 4, *channels)),
-            "bias": random.normal(0, 0.2, channels["encoder" in name]),
-        }
-        for name, channels in widths.items()
-    }
 
 
 @pytest.fixture(scope="module")

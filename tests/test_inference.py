@@ -458,6 +458,10 @@ def test_load_params_names_what_is_wrong_with_a_file(tmp_path, params):
             written("older", arrays, {**metadata, "version": "1"}),
             "format version 1, but this colorgan_jax reads version 2",
         ),
+        (
+            written("newer", arrays, {**metadata, "version": "3"}),
+            "format version 3, but this colorgan_jax reads version 2",
+        ),
         (written("fewer", fewer, metadata), r"lack decoder_2\.bias"),
         (
             written("wrong", wrong, metadata),

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import skimage.color
 from PIL import Image
+from tiny_generator import random_params
 
 from colorgan_jax import photos
 from colorgan_jax.__main__ import main
@@ -44,18 +45,8 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def params(tmp_path_factory):
     """The params file of a random generator for 8x8 pixels that gives strong colour."""
-    random = np.random.default_rng(0)
-    widths = {"encoder_1": (1, 4), "encoder_2": (4, 8), "encoder_3": (8, 8)}
-    widths |= {"decoder_1": (8, 8), "decoder_2": (4, 16), "decoder_3": (2, 8)}
-    params = {
-        name: {
-            "kernel": random.normal(0, 0.2, (4, 4, *channels)),
-            "bias": random.normal(0, 0.2, channels["encoder" in name]),
-        }
-        for name, channels in widths.items()
-    }
     path = tmp_path_factory.mktemp("workdir") / "params.safetensors"
-    save_params(path, params, {})
+    save_params(path, random_params(seed=0), {})
     return str(path)
 
 
