@@ -8,9 +8,9 @@ shapes. The folded parameters of a generator for SxS pixels, S = 2 ** N, are
      "decoder_1": {"kernel": [4, 4, O, I], "bias": [O]}, ..., "decoder_N": ...}
 
 in float32, where I channels go in, O come out, and decoder_1 is the innermost block. With
-`encoder="vgg16"` the thirteen convolutions of VGG16 take the place of encoder_1 to
-encoder_4, under their own names: {"conv1_1": {"kernel": [3, 3, 1, 64], "bias": [64]}, ...,
-"conv5_3": ...}. Layouts and ranges of colours are those of `lab`.
+`encoder="efficientnet"` the layers of `efficientnet.BLOCKS` take the place of encoder_1 to
+encoder_5, under their own names: {"stem": {"kernel": [3, 3, 1, 32], "bias": [32]}, ...,
+"bottleneck_16_project": ...}. Layouts and ranges of colours are those of `lab`.
 """
 
 import json
@@ -28,16 +28,14 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from colorgan_jax import efficientnet
 from colorgan_jax.compilation import jit_network
 from colorgan_jax.files import replace_file
 from colorgan_jax.lab import AB_SCALE, L_SCALE, lab_to_rgb, limit_chroma, rgb_to_lab
-from colorgan_jax.layers import conv_down, conv_stride_one, conv_up
+from colorgan_jax.layers import conv_down, conv_up
 from colorgan_jax.models import (
     BATCH_NORM_EPSILON,
-    VGG16_BLOCKS,
-    VGG16_POOLED,
     leaky_relu,
-    max_pool,
     unet_depth,
 )
 from colorgan_jax.photos import resize_photo
@@ -71,7 +69,7 @@ def fold_batch_norm(variables: Mapping[str, Any]) -> Params:
     """
     folded = {}
     for name, block in variables["params"].items():
-        if "conv" not in block:  # VGG16's: convolutions alone.
+        if "conv" not in block:  # EfficientNet's: convolutions alone.
             folded |= jax.tree.map(lambda array: array.astype(jnp.float32), block)
             continue
         kernel = block["conv"]["kernel"]
@@ -105,33 +103,30 @@ def image_size(params: Params) -> int:
             "These are the variables of a Generator; pass them through"
             " fold_batch_norm first."
         )
-    vgg16_blocks = _vgg16_blocks(params)
-    first = len(vgg16_blocks) + 1  # of the blocks that are the report's
-    depth = len(vgg16_blocks) + sum(name.startswith("encoder_") for name in params)
-    if depth < first:
-        raise ParamsError(
-            f"These are not the parameters of a generator: no encoder_{first}."
-        )
+    pretrained_layers = _pretrained_layers(params)
+    first = len(pretrained_layers) + 1  # of the blocks that are the report's
+    depth = len(pretrained_layers) + sum(name.startswith("encoder_") for name in params)
+    if depth == 0:
+        raise ParamsError("These are not the parameters of a generator: no encoder_1.")
     encoders = [f"encoder_{block}" for block in range(first, depth + 1)]
     decoders = [f"decoder_{block}" for block in range(1, depth + 1)]
-    convolutions = {name for block in vgg16_blocks for name in block}
+    convolutions = [name for block in pretrained_layers for name in block]
     unknown = sorted(set(params) - {*convolutions, *encoders, *decoders})
     if unknown:
         raise ParamsError(f"A generator of depth {depth} has no layer {unknown[0]}.")
 
-    def check(
-        name: str, inputs: int, outputs: int | None = None, *, size: int = 4
-    ) -> int:
+    def outputs_of(name: str) -> int:
+        layer = params.get(name, {})
+        bias = jnp.shape(layer["bias"]) if "bias" in layer else ()
+        return bias[0] if bias else 0
+
+    def check(name: str, expected: tuple[int, ...], outputs: int) -> int:
         """Checks one layer and returns its number of output channels."""
         layer = params.get(name, {})
         for array in ("kernel", "bias"):
             if array not in layer:
                 raise ParamsError(f"The parameters lack {name}.{array}.")
         kernel, bias = jnp.shape(layer["kernel"]), jnp.shape(layer["bias"])
-        if outputs is None:
-            outputs = bias[0] if bias else 0
-        channels = (outputs, inputs) if _is_transposed(name) else (inputs, outputs)
-        expected = (size, size, *channels)
         if kernel != expected:
             raise ParamsError(
                 f"{name}.kernel has shape {kernel} instead of {expected}."
@@ -142,17 +137,18 @@ def image_size(params: Params) -> int:
 
     skips = [0]
     channels = 1
-    for block in vgg16_blocks:
-        for name, features in block.items():
-            channels = check(name, channels, features, size=3)
+    for block in pretrained_layers:
+        for name, shape in block.items():
+            channels = check(name, shape, shape[-1])
         skips.append(channels)
     for name in encoders:
-        channels = check(name, channels)
+        outputs = outputs_of(name)
+        channels = check(name, (4, 4, channels, outputs), outputs)
         skips.append(channels)
     skips[-1] = 0  # the innermost output is no skip, but decoder_1's only input
     for name in decoders:
-        outputs = 2 if name == decoders[-1] else None
-        channels = check(name, channels + skips.pop(), outputs)
+        outputs = 2 if name == decoders[-1] else outputs_of(name)
+        channels = check(name, (4, 4, outputs, channels + skips.pop()), outputs)
     return 2**depth
 
 
@@ -161,9 +157,14 @@ def _is_transposed(layer: str) -> bool:
     return layer.startswith("decoder_")
 
 
-def _vgg16_blocks(params: Params) -> tuple[dict[str, int], ...]:
-    """VGG16's blocks in a generator: all four of `models.VGG16_BLOCKS`, or none."""
-    return VGG16_BLOCKS if any(name.startswith("conv") for name in params) else ()
+def _pretrained_layers(params: Params) -> list[dict[str, tuple[int, ...]]]:
+    """EfficientNet's layers and the shapes of their kernels, by block; or none."""
+    if not any(name.startswith("bottleneck_") for name in params):
+        return []
+    return [
+        efficientnet.kernel_shapes(block)
+        for block in range(1, len(efficientnet.BLOCKS) + 1)
+    ]
 
 
 def predict_ab(params: Params, L: jax.Array) -> jax.Array:
@@ -185,37 +186,32 @@ def predict_ab(params: Params, L: jax.Array) -> jax.Array:
         raise ValueError(
             f"predict_ab takes L of shape [B, {size}, {size}, 1], not {L.shape}."
         )
-    vgg16_blocks = _vgg16_blocks(params)
     depth = unet_depth(size)
     skips = []
     x = L
-    for block in vgg16_blocks:
-        for name in block:
-            if name in VGG16_POOLED:
-                x = max_pool(x)
-            layer = params[name]
-            x = jax.nn.relu(conv_stride_one(x, layer["kernel"]) + layer["bias"])
-        skips.append(x)
-    for block in range(len(vgg16_blocks) + 1, depth + 1):
-        layer = params[f"encoder_{block}"]
-        # What the decoder takes of a skip is its ReLU, which LeakyReLU leaves as it is.
-        x = leaky_relu(conv_down(x, layer["kernel"]) + layer["bias"])
-        skips.append(x)
+    for block in range(1, depth + 1):
+        layer = params.get(f"encoder_{block}")
+        if layer is None:
+            x = efficientnet.encode(block, params, x)
+            skips.append(x)
+        else:
+            if block > 1:
+                x = leaky_relu(x)
+            x = conv_down(x, layer["kernel"]) + layer["bias"]
+            skips.append(jax.nn.relu(x))
 
-    x = skips.pop()
+    skips.pop()  # The innermost output is no skip, but the decoder's input.
     for block in range(1, depth):
+        x = jax.nn.relu(x)
         if block > 1:
             x = jnp.concatenate([x, skips.pop()], axis=-1)
         layer = params[f"decoder_{block}"]
-        x = conv_up(jax.nn.relu(x), layer["kernel"]) + layer["bias"]
+        x = conv_up(x, layer["kernel"]) + layer["bias"]
     # Here the images are large: two convolutions take less time than to join their inputs.
     layer = params[f"decoder_{depth}"]
     kernels = jnp.split(layer["kernel"], [x.shape[-1]], axis=-1)
-    x, skip = (
-        conv_up(jax.nn.relu(image), kernel)
-        for image, kernel in zip((x, skips.pop()), kernels, strict=True)
-    )
-    return jnp.tanh(x + skip + layer["bias"])
+    x = conv_up(jax.nn.relu(x), kernels[0]) + conv_up(skips.pop(), kernels[1])
+    return jnp.tanh(x + layer["bias"])
 
 
 def colorize(params: Params, L: jax.Array) -> jax.Array:

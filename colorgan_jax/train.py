@@ -387,9 +387,9 @@ def _check_config(config: ml_collections.ConfigDict) -> None:
 
 def _check_pretrained(config: ml_collections.ConfigDict) -> None:
     """Refuses to start from a pre-trained network that is not installed."""
-    if config.generator.encoder == "vgg16" and not pretrained.is_available():
+    if config.generator.encoder == "efficientnet" and not pretrained.is_available():
         raise TrainingError(
-            f"--config.generator.encoder is vgg16: {pretrained.HOW_TO_INSTALL}."
+            f"--config.generator.encoder is efficientnet: {pretrained.HOW_TO_INSTALL}."
         )
 
 
@@ -482,7 +482,9 @@ def _learning_rate(
 def _load_pretrained(config: ml_collections.ConfigDict) -> dict | None:
     """Parameters that a new generator starts from in place of random ones."""
     _check_pretrained(config)
-    return pretrained.vgg16_encoder() if config.generator.encoder == "vgg16" else None
+    if config.generator.encoder == "unet":
+        return None
+    return pretrained.efficientnet_encoder()
 
 
 def _write_results(

@@ -6,15 +6,15 @@ inputs take 2 r multiplications. Winograd's minimal filtering takes r + 1:
     y = A^T ((G k) * (B^T x)),    A [r + 1, 2],  G [r + 1, r],  B [r + 1, r + 1],
 
 with constant matrices; by rows and by columns, (r + 1)^2 in place of 4 r^2: 9 instead
-of 16 for 2x2 taps, 16 instead of 36 for 3x3, 25 instead of 64 for 4x4. Each of them is a
-product of matrices over all tiles (of 2x2 outputs) and all channels; all else is
-additions. See Lavin and Gray 2016, "Fast Algorithms for Convolutional Neural Networks".
+of 16 for 2x2 taps, 25 instead of 64 for 4x4. Each of them is a product of matrices over
+all tiles (of 2x2 outputs) and all channels; all else is additions. See Lavin and Gray
+2016, "Fast Algorithms for Convolutional Neural Networks".
 
 The results differ from those of direct convolution by rounding: by 2e-6 of the largest
-value for 2x2 and 3x3 taps, by 1e-5 for 4x4 (float32, up to 512 channels).
+value for 2x2 taps, by 1e-5 for 4x4 (float32, up to 512 channels).
 
 Images are `[batch, height, width, channels]`, kernels `[r, r, channels, features]` with r =
-2, 3 or 4, all in float32. `padding` zeros p on each side of an image of H rows leave
+2 or 4, all in float32. `padding` zeros p on each side of an image of H rows leave
 H + 2 p - r + 1 rows.
 """
 
@@ -26,7 +26,7 @@ from jax import lax
 # As polynomials, kernel and outputs are multiplied by their values at these points and at
 # infinity (Toom and Cook): as many as there are coefficients in the product. Small
 # numbers keep the rounding small.
-_POINTS = {2: (0, 1), 3: (0, 1, -1), 4: (0, 1, -1, 2)}
+_POINTS = {2: (0, 1), 4: (0, 1, -1, 2)}
 
 # A group of images and their outputs should stay in the cache while it is worked on.
 # Measured at batches 4 and 16 on 2 cores with the layers of the full-size networks.

