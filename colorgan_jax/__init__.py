@@ -3,7 +3,7 @@
 From a program:
 
     from colorgan_jax import colorize, load_params
-    rgb = colorize(load_params("runs/pix2pix"), L)
+    rgb = colorize(load_params(), L)
 """
 
 from colorgan_jax.inference import colorize, load_params

@@ -43,6 +43,8 @@ from colorgan_jax.photos import resize_photo
 Params = Mapping[str, Mapping[str, jax.Array]]
 
 PARAMS_FILE = "params.safetensors"
+# The parameters that come with this package (docs/model-card.md).
+RELEASED_PARAMS = Path(__file__).with_name(PARAMS_FILE)
 _FORMAT = "colorgan_jax generator"
 _FORMAT_VERSION = "2"
 
@@ -420,12 +422,13 @@ def save_params(
         raise OSError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def load_params(path: str | os.PathLike) -> Params:
+def load_params(path: str | os.PathLike = RELEASED_PARAMS) -> Params:
     """Reads the parameters of a trained generator.
 
     Args:
       path: a file written by `save_params`, or the work directory of a training run,
-        which holds one named params.safetensors.
+        which holds one named params.safetensors; by default those that come with this
+        package.
 
     Returns:
       The folded parameters, float32, on the default device.
@@ -449,7 +452,7 @@ def load_params(path: str | os.PathLike) -> Params:
     return params
 
 
-def load_training(path: str | os.PathLike) -> dict[str, Any]:
+def load_training(path: str | os.PathLike = RELEASED_PARAMS) -> dict[str, Any]:
     """Reads how the parameters in a file were trained.
 
     Args:

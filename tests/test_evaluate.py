@@ -327,7 +327,6 @@ def test_without_its_package_the_command_says_how_to_get_lpips(evaluation):
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--photos", "photos"], "with --params"),
         (["--photos", "nowhere", "--params", "one"], "nowhere does not exist"),
         (["--photos", "empty", "--params", "one"], "holds no JPEG, PNG or WebP"),
         (

@@ -15,6 +15,7 @@ import safetensors.numpy
 import skimage.color
 
 from colorgan_jax.inference import (
+    RELEASED_PARAMS,
     ParamsError,
     colorize,
     colorize_photo,
@@ -389,6 +390,13 @@ def test_half_precision_refuses_what_it_cannot_hold(tmp_path, params, value):
     with pytest.raises(ParamsError, match=r"decoder_2\.bias .* half precision"):
         save_params(tmp_path / "half.safetensors", large, {}, half_precision=True)
     assert os.listdir(tmp_path) == []
+
+
+def test_the_released_parameters_are_small_and_say_how_they_were_trained():
+    assert RELEASED_PARAMS.stat().st_size <= 40_000_000
+    assert image_size(load_params()) == 256
+    assert load_training()["step"] > 0
+    assert load_training()["config"]["generator"]["encoder"] == "efficientnet"
 
 
 def test_the_file_can_be_read_without_this_package(tmp_path, params):

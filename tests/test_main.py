@@ -12,6 +12,9 @@ import jax
 import numpy as np
 import pytest
 import skimage.color
+import skimage.data
+import skimage.metrics
+import skimage.transform
 from PIL import Image
 from tiny_generator import random_params
 
@@ -83,6 +86,22 @@ def test_a_grey_photo_gets_colour_and_keeps_size_and_lightness(params, capsys):
     np.testing.assert_allclose(
         lightness("colorized/old.png"), lightness("old.png"), atol=0.6
     )
+
+
+def test_without_params_photos_come_closer_to_the_real_ones_than_grey():
+    gains = []
+    for name in ("astronaut", "chelsea", "coffee", "rocket"):
+        real = skimage.transform.resize(getattr(skimage.data, name)(), (256, 256))
+        lab = skimage.color.rgb2lab(real)
+        grey = skimage.color.lab2rgb(lab * [1, 0, 0])
+        Image.fromarray(np.round(grey * 255).astype(np.uint8)).save(f"{name}.png")
+        assert main(["colorize", f"{name}.png"]) == 0
+        generated = photos.read_photo(f"colorized/{name}.png") / 255
+        gains.append(
+            skimage.metrics.peak_signal_noise_ratio(real, generated)
+            - skimage.metrics.peak_signal_noise_ratio(real, grey)
+        )
+    assert np.mean(gains) > 2
 
 
 @pytest.mark.parametrize(
@@ -355,7 +374,7 @@ def test_ctrl_c_ends_the_command_soon_and_leaves_whole_files(params, folder):
 
 
 def test_usage_errors_exit_with_2(capsys):
-    for arguments in ([], ["colorise"], ["colorize", "a.png"]):
+    for arguments in ([], ["colorise"], ["colorize"]):
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
         assert stopped.value.code == 2

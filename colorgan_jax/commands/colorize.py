@@ -13,6 +13,7 @@ import numpy as np
 
 from colorgan_jax.commands.errors import CommandError, print_error
 from colorgan_jax.inference import (
+    RELEASED_PARAMS,
     Params,
     image_size,
     load_params,
@@ -58,10 +59,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--params",
-        required=True,
+        default=RELEASED_PARAMS,
         type=Path,
         metavar="PATH",
-        help="the work directory of a training run, or its params.safetensors",
+        help="the work directory of a training run, or its params.safetensors (default:"
+        " the ones that come with colorgan_jax)",
     )
     parser.add_argument(
         "--output",

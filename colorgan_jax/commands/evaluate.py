@@ -6,6 +6,7 @@ from pathlib import Path
 
 from colorgan_jax.commands.errors import CommandError
 from colorgan_jax.files import replace_file
+from colorgan_jax.inference import RELEASED_PARAMS
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -19,9 +20,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--params",
+        default=RELEASED_PARAMS,
         type=Path,
         metavar="PATH",
-        help="the work directory of a training run, or its params.safetensors",
+        help="the work directory of a training run, or its params.safetensors (default:"
+        " the ones that come with colorgan_jax)",
     )
     parser.add_argument(
         "--compare",
@@ -65,9 +68,7 @@ def _run(options: argparse.Namespace) -> int:
     from colorgan_jax import evaluate, figures, scorecard
     from colorgan_jax.logbook import read_metrics
 
-    paths = [options.params, *options.compare] if options.params else options.compare
-    if not paths:
-        raise CommandError("Name what to evaluate with --params.")
+    paths = [options.params, *options.compare]
     if options.output.resolve().is_relative_to(options.photos.resolve()):
         raise CommandError(
             f"The results cannot go into the folder of the photos, {options.photos}: they"
