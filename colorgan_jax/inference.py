@@ -443,7 +443,8 @@ def load_params(path: str | os.PathLike = RELEASED_PARAMS) -> Params:
         # One array after the other, so that there is never a second copy of them all.
         for key in file.offset_keys():
             name, _, array = key.partition(".")
-            values = jnp.asarray(file.get_tensor(key), jnp.float32)
+            # Not `jnp.asarray`, which compiles something for each shape.
+            values = jax.device_put(file.get_tensor(key).astype(np.float32))
             params.setdefault(name, {})[array] = values
     try:
         image_size(params)

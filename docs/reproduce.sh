@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# The whole reproduction: the report's recipe, the better one, the weights to release, and
+# the tables and figures of docs/reproduction.md and docs/model-card.md.
+#
+#   bash docs/reproduce.sh PHOTOS TEST_PHOTOS [FLAGS OF launch.py ...]
+#
+# PHOTOS are split into 10,000 for training and 2,000 for validation; TEST_PHOTOS are only
+# looked at by the evaluation. The same command goes on where an earlier one stopped.
+# For a GPU add --config.compute_dtype=bfloat16.
+set -euo pipefail
+if (($# < 2)); then
+  echo "usage: bash docs/reproduce.sh PHOTOS TEST_PHOTOS [FLAGS OF launch.py ...]" >&2
+  exit 2
+fi
+photos=$(realpath "$1")
+test_photos=$(realpath "$2")
+shift 2
+cd "$(dirname "$0")/.."
+mkdir -p runs
+
+for recipe in pix2pix best; do
+  python launch.py --config="configs/$recipe.py" --config.data.source="$photos" "$@" |
+    tee "runs/$recipe.txt"
+  if grep --quiet "^Stopped by" "runs/$recipe.txt"; then
+    exit 1 # Of a time limit; a signal has ended this script already.
+  fi
+done
+
+# In half precision: half the size.
+python - << 'END'
+from colorgan_jax.inference import load_params, load_training, save_params
+
+source, released = "runs/best", "runs/released.safetensors"
+save_params(released, load_params(source), load_training(source), half_precision=True)
+END
+
+python -m colorgan_jax evaluate --params runs/pix2pix --compare runs/best \
+  --photos "$test_photos" --output runs/reproduction
+python -m colorgan_jax evaluate --params runs/released.safetensors --compare runs/best \
+  --photos "$test_photos" --output runs/released
+echo "To release: cp runs/released.safetensors colorgan_jax/params.safetensors"
