@@ -104,8 +104,8 @@ def efficientnet_variables():
     def fill(path, array):
         if path[-1].key in ("scale", "var"):
             return random.uniform(0.5, 2, array.shape).astype(np.float32)
-        # Keeps what passes through ReLU about as large from layer to layer.
-        deviation = np.sqrt(2 / np.prod(array.shape[:-1])) if array.ndim > 1 else 0.1
+        # Keeps what passes through the layers, most of them linear, from growing.
+        deviation = np.sqrt(1 / np.prod(array.shape[:-1])) if array.ndim > 1 else 0.1
         return random.normal(0, deviation, array.shape).astype(np.float32)
 
     return jax.tree_util.tree_map_with_path(fill, shapes)
@@ -127,7 +127,7 @@ def test_folded_network_with_efficientnet_equals_the_generator(
     assert np.std(expected) > 0.05
     assert image_size(efficientnet_params) == 64
     np.testing.assert_allclose(
-        jax.jit(predict_ab)(efficientnet_params, L), expected, atol=1e-4, rtol=0
+        jax.jit(predict_ab)(efficientnet_params, L), expected, atol=1e-5, rtol=0
     )
 
 
@@ -142,7 +142,7 @@ def test_wrong_params_with_efficientnet_are_refused_by_name(efficientnet_params)
         (without("encoder_6"), "depth 5 has no layer decoder_6"),
         (
             {**efficientnet_params, "bottleneck_2_expand": narrow},
-            r"bottleneck_2_expand\.kernel has shape \(1, 1, 16, 64\) instead of",
+            r"2_expand\.kernel has shape \(1, 1, 16, 64\) instead of \(1, 1, 16, 96\)",
         ),
         (
             {**efficientnet_params, "bottleneck_17_expand": narrow},
@@ -368,8 +368,9 @@ def test_half_precision_takes_half_the_space(tmp_path, efficientnet_params):
     whole, half = tmp_path / "whole.safetensors", tmp_path / "half.safetensors"
     save_params(whole, efficientnet_params, {"step": 1})
     save_params(half, efficientnet_params, {"step": 1}, half_precision=True)
-    values = sum(array.size for array in jax.tree.leaves(efficientnet_params))
-    assert half.stat().st_size < 2 * values + 16_000
+    arrays = jax.tree.leaves(efficientnet_params)
+    values = sum(array.size for array in arrays)
+    assert half.stat().st_size < 2 * values + 100 * len(arrays)  # A name and a shape.
     assert whole.stat().st_size > 4 * values
     assert load_training(half) == {"step": 1}
     loaded = load_params(half)

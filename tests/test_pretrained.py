@@ -79,6 +79,12 @@ def test_features_of_all_blocks_are_about_as_large(outputs):
         assert 0.5 < np.sqrt(np.mean(output**2)) < 2
 
 
+def test_a_hundredth_of_L_is_close_to_the_grey_of_that_lightness():
+    grey = np.linspace(0, 1, 101)
+    L = skimage.color.rgb2lab(np.stack([grey] * 3, axis=-1))[:, 0]
+    np.testing.assert_allclose(L / 100, grey, atol=0.04)
+
+
 def test_parameters_fit_the_generator_and_are_all_that_comes_before_the_head(encoder):
     generator = Generator(filters=4, image_size=32, encoder="efficientnet")
     variables = jax.eval_shape(
