@@ -33,11 +33,7 @@ from colorgan_jax.compilation import jit_network
 from colorgan_jax.files import replace_file
 from colorgan_jax.lab import AB_SCALE, L_SCALE, lab_to_rgb, limit_chroma, rgb_to_lab
 from colorgan_jax.layers import conv_down, conv_up
-from colorgan_jax.models import (
-    BATCH_NORM_EPSILON,
-    leaky_relu,
-    unet_depth,
-)
+from colorgan_jax.models import BATCH_NORM_EPSILON, leaky_relu, unet_depth
 from colorgan_jax.photos import resize_photo
 
 Params = Mapping[str, Mapping[str, jax.Array]]

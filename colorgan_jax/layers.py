@@ -28,6 +28,7 @@ one matrix product reads the kernel once and in its stored order: with the patch
 that the taps meet at each position.
 """
 
+import functools
 import math
 
 import flax.linen as nn
@@ -398,25 +399,28 @@ _stride_one.defvjp(
 def conv_same(x: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.Array:
     """Convolution padded so that `stride` alone divides height and width.
 
-    Equal to `flax.linen.Conv(features, (K, K), stride)`.
+    Equal to `flax.linen.Conv(features, (K, K), stride, feature_group_count=G)`.
 
     Args:
       x: images `[B, H, W, I]`.
-      kernel: `[K, K, I, O]`, of the same type as `x`.
+      kernel: `[K, K, I/G, O]`, of the same type as `x`.
       stride: in both directions.
 
     Returns:
       `[B, ceil(H/stride), ceil(W/stride), O]`.
     """
     return lax.conv_general_dilated(
-        x, kernel, (stride, stride), "SAME", dimension_numbers=_LAYOUT
+        x,
+        kernel,
+        (stride, stride),
+        "SAME",
+        dimension_numbers=_LAYOUT,
+        feature_group_count=x.shape[-1] // kernel.shape[2],
     )
 
 
 def conv_depthwise(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
-    """Convolution within each channel, padded as `conv_same`.
-
-    Equal to `flax.linen.Conv(C, (K, K), stride, feature_group_count=C)`.
+    """`conv_same` within each channel.
 
     Args:
       x: images `[B, H, W, C]`; H and W multiples of `stride`.
@@ -427,36 +431,20 @@ def conv_depthwise(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array
       `[B, H/stride, W/stride, C]`.
     """
 
-    def by_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return lax.conv_general_dilated(
-            x,
-            kernel,
-            (stride, stride),
-            "SAME",
-            dimension_numbers=_LAYOUT,
-            feature_group_count=x.shape[-1],
-        )
-
     def by_taps(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        # XLA has no fast code for it on a CPU: this is 5 times as fast.
-        size, (batch, height, width, channels) = len(kernel), x.shape
+        # XLA has no fast code for it on a CPU: EfficientNet's convolutions take a
+        # seventh of the time like this.
+        size, (_, height, width, _) = len(kernel), x.shape
         before = (size - stride) // 2
-        padding = (before, size - stride - before, 0)
-        zero = jnp.zeros((), x.dtype)
-        padded = lax.pad(x, zero, ((0, 0, 0), padding, padding, (0, 0, 0)))
-        height, width = height - stride + 1, width - stride + 1  # To the last one used.
-        # Indexing would say the same as `slice`, and take three times as long to trace.
+        padding = (before, size - stride - before)
+        padded = jnp.pad(x, ((0, 0), padding, padding, (0, 0)))
         return sum(
-            lax.slice(
-                padded,
-                (0, row, column, 0),
-                (batch, row + height, column + width, channels),
-                (1, stride, stride, 1),
-            )
+            padded[:, row : row + height : stride, column : column + width : stride]
             * kernel[row, column]
             for row, column in np.ndindex(size, size)
         )
 
+    by_convolution = functools.partial(conv_same, stride=stride)
     return lax.platform_dependent(x, kernel, cpu=by_taps, default=by_convolution)
 
 

