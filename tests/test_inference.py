@@ -28,6 +28,7 @@ from colorgan_jax.inference import (
 )
 from colorgan_jax.lab import rgb_to_lab
 from colorgan_jax.models import Generator
+from configs import best
 
 SIZE = 16
 REPOSITORY = Path(__file__).parents[1]
@@ -397,7 +398,12 @@ def test_the_released_parameters_are_small_and_say_how_they_were_trained():
     assert RELEASED_PARAMS.stat().st_size <= 40_000_000
     assert image_size(load_params()) == 256
     assert load_training()["step"] > 0
-    assert load_training()["config"]["generator"]["encoder"] == "efficientnet"
+
+
+def test_the_released_parameters_are_of_the_best_recipe():
+    trained, recipe = load_training()["config"], best.get_config().to_dict()
+    for name in ("image_size", "batch_size", "epochs", "generator", "optimizer", "loss"):
+        assert trained[name] == recipe[name]
 
 
 def test_the_file_can_be_read_without_this_package(tmp_path, params):
