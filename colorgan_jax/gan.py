@@ -5,8 +5,7 @@ Pure functions over a batch `{"L": [B, S, S, 1], "ab": [B, S, S, 2]}`, float32 i
 over devices, every mean below, those of BatchNorm included, is over the global batch.
 """
 
-import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -99,7 +98,6 @@ def create_state(
     adversarial_weight: float = 1.0,
     ema_decay: float = 0.999,
     pretrained: Mapping[str, Any] | None = None,
-    efficientnet_factor: float = 1.0,
 ) -> GANState:
     """Initializes both networks and their Adam optimizers.
 
@@ -113,8 +111,6 @@ def create_state(
       discriminator_learning_rate: that of the discriminator, where it differs.
       l1_weight: see `GANState`, as for `adversarial_weight` and `ema_decay`.
       pretrained: parameters for some of the generator's layers, in place of random ones.
-      efficientnet_factor: by what the learning rate is multiplied for those of
-        EfficientNet's layers that are trained.
     """
     generator_key, discriminator_key, run_key = jax.random.split(key, 3)
     size = generator.image_size
@@ -123,11 +119,11 @@ def create_state(
     generator_variables = generator.init(generator_key, L, train=False)
     discriminator_variables = discriminator.init(discriminator_key, L, ab, train=False)
 
-    def network_state(network, variables, optimizer, frozen_layers=()):
+    def network_state(network, variables, learning_rate, frozen_layers=()):
         params = dict(variables["params"])
         fields = {
             "apply_fn": network.apply,
-            "tx": optimizer,
+            "tx": optax.adam(learning_rate, b1=beta1, b2=beta2),
             "batch_stats": variables["batch_stats"],
         }
         if not frozen_layers:
@@ -135,24 +131,16 @@ def create_state(
         frozen = {name: params.pop(name) for name in frozen_layers}
         return PartlyFrozenState.create(params=params, frozen=frozen, **fields)
 
-    adam = functools.partial(optax.adam, b1=beta1, b2=beta2)
     generator_variables["params"] |= pretrained or {}
     generator_state = network_state(
-        generator,
-        generator_variables,
-        _scale_updates(
-            adam(learning_rate), generator.efficientnet_layers, efficientnet_factor
-        ),
-        generator.frozen_layers,
+        generator, generator_variables, learning_rate, generator.frozen_layers
     )
     discriminator_state = network_state(
         discriminator,
         discriminator_variables,
-        adam(
-            learning_rate
-            if discriminator_learning_rate is None
-            else discriminator_learning_rate
-        ),
+        learning_rate
+        if discriminator_learning_rate is None
+        else discriminator_learning_rate,
     )
     return GANState(
         generator=generator_state,
@@ -167,26 +155,6 @@ def create_state(
         adversarial_weight=adversarial_weight,
         ema_decay=ema_decay,
     )
-
-
-def _scale_updates(
-    optimizer: optax.GradientTransformation, layers: Sequence[str], factor: float
-) -> optax.GradientTransformation:
-    """Scales what the optimizer does to some layers.
-
-    Its state stays what it is, so that a checkpoint does not depend on the factor.
-    """
-
-    def update(gradient, state, params=None):
-        updates, state = optimizer.update(gradient, state, params)
-        scaled = {
-            name: jax.tree.map(lambda array: factor * array, layer)
-            for name, layer in updates.items()
-            if name in layers
-        }
-        return {**updates, **scaled}, state
-
-    return optax.GradientTransformation(optimizer.init, update)
 
 
 def adversarial_loss(logits: jax.Array, *, real: bool) -> jax.Array:

@@ -194,15 +194,7 @@ class Generator(nn.Module):
     @property
     def frozen_layers(self) -> tuple[str, ...]:
         """Names of the blocks that training leaves as they are."""
-        return self.efficientnet_layers[: self.frozen_blocks]
-
-    @property
-    def efficientnet_layers(self) -> tuple[str, ...]:
-        """Names of EfficientNet's blocks, if any, from the outermost."""
-        if self.encoder != "efficientnet":
-            return ()
-        blocks = range(1, len(efficientnet.BLOCKS) + 1)
-        return tuple(f"encoder_{block}" for block in blocks)
+        return tuple(f"encoder_{block}" for block in range(1, self.frozen_blocks + 1))
 
     @nn.compact
     def __call__(self, L: jax.Array, *, train: bool) -> jax.Array:

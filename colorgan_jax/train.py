@@ -451,7 +451,6 @@ def _new_state(
         adversarial_weight=config.loss.adversarial_weight,
         ema_decay=config.ema_decay,
         pretrained=pretrained_layers,
-        efficientnet_factor=config.optimizer.efficientnet_factor,
     )
 
 

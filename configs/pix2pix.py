@@ -32,8 +32,6 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.learning_rate = 2e-4  # Of both networks.
-    # Times learning_rate: that of EfficientNet's blocks that are trained.
-    config.optimizer.efficientnet_factor = 1.0
     config.optimizer.decay_epochs = 0.0  # Linear to 0 over so many epochs at the end.
     config.optimizer.beta1 = 0.5
     config.optimizer.beta2 = 0.999

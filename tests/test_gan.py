@@ -173,8 +173,7 @@ def test_without_adversarial_weight_the_discriminator_is_left_out(
 def frozen(batch):
     """Three given layers, and states with four frozen ones: new, and of two steps.
 
-    The learning rate is 0 in the first step and 1e-3 in the second; that of EfficientNet's
-    layers is a tenth of it.
+    The learning rate is 0 in the first step and 1e-3 in the second.
     """
     generator = Generator(
         filters=4, image_size=SIZE, encoder="efficientnet", frozen_blocks=4
@@ -194,7 +193,6 @@ def frozen(batch):
             Discriminator(filters=4),
             learning_rate=lambda step: 1e-3 * jnp.minimum(step, 1),
             pretrained=pretrained,
-            efficientnet_factor=0.1,
         )
     )(pretrained)
     train_step = jax.jit(gan.train_step)
@@ -251,17 +249,3 @@ def test_a_learning_rate_may_change_with_the_steps(frozen):
             # Adam moves most parameters by about the learning rate, and none by much
             # more.
             assert 1e-5 < np.abs(c - b).max() < 3e-3
-
-
-def test_efficientnets_layers_may_learn_more_slowly(frozen):
-    _, (_, first, second) = frozen
-
-    def farthest_move(name):
-        before, after = (
-            jax.tree.leaves(state.generator.params[name]) for state in (first, second)
-        )
-        return max(np.abs(a - b).max() for a, b in zip(before, after, strict=True))
-
-    # Adam moves most parameters by about the learning rate, and none by much more.
-    assert 5e-5 < farthest_move("encoder_5") < 3e-4
-    assert 5e-4 < farthest_move("decoder_1") < 3e-3
