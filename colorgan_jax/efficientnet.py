@@ -16,8 +16,7 @@ from typing import NamedTuple
 
 import jax
 
-from colorgan_jax.depthwise import conv_depthwise
-from colorgan_jax.layers import conv_same
+from colorgan_jax.layers import conv_depthwise, conv_same
 
 STEM = "stem"
 STEM_FEATURES = 32

@@ -28,6 +28,7 @@ one matrix product reads the kernel once and in its stored order: with the patch
 that the taps meet at each position.
 """
 
+import functools
 import math
 
 import flax.linen as nn
@@ -398,23 +399,57 @@ _stride_one.defvjp(
 def conv_same(x: jax.Array, kernel: jax.Array, *, stride: int = 1) -> jax.Array:
     """Convolution padded so that `stride` alone divides height and width.
 
-    Equal to `flax.linen.Conv(features, (K, K), stride)`.
+    Equal to `flax.linen.Conv(features, (K, K), stride, feature_group_count=G)`.
 
     Args:
       x: images `[B, H, W, I]`.
-      kernel: `[K, K, I, O]`, of the same type as `x`.
+      kernel: `[K, K, I/G, O]`, of the same type as `x`.
       stride: in both directions.
 
     Returns:
       `[B, ceil(H/stride), ceil(W/stride), O]`.
     """
-    if kernel.shape[:2] == (1, 1) and stride == 1:
+    if kernel.shape[:3] == (1, 1, x.shape[-1]) and stride == 1:
         # One matrix product. As a convolution it takes XLA twice as long on a CPU.
         pixels = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]
         return pixels.reshape(*x.shape[:-1], -1)
     return lax.conv_general_dilated(
-        x, kernel, (stride, stride), "SAME", dimension_numbers=_LAYOUT
+        x,
+        kernel,
+        (stride, stride),
+        "SAME",
+        dimension_numbers=_LAYOUT,
+        feature_group_count=x.shape[-1] // kernel.shape[2],
     )
+
+
+def conv_depthwise(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array:
+    """`conv_same` within each channel.
+
+    Args:
+      x: images `[B, H, W, C]`; H and W multiples of `stride`.
+      kernel: `[K, K, 1, C]`, of the same type as `x`.
+      stride: in both directions.
+
+    Returns:
+      `[B, H/stride, W/stride, C]`.
+    """
+
+    def by_taps(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        # XLA has no fast code for it on a CPU: EfficientNet's convolutions take a
+        # seventh of the time like this.
+        size, (_, height, width, _) = len(kernel), x.shape
+        before = (size - stride) // 2
+        padding = (before, size - stride - before)
+        padded = jnp.pad(x, ((0, 0), padding, padding, (0, 0)))
+        return sum(
+            padded[:, row : row + height : stride, column : column + width : stride]
+            * kernel[row, column]
+            for row, column in np.ndindex(size, size)
+        )
+
+    by_convolution = functools.partial(conv_same, stride=stride)
+    return lax.platform_dependent(x, kernel, cpu=by_taps, default=by_convolution)
 
 
 class _Conv(nn.Module):

@@ -398,6 +398,7 @@ def test_the_released_parameters_are_small_and_say_how_they_were_trained():
     assert RELEASED_PARAMS.stat().st_size <= 40_000_000
     assert image_size(load_params()) == 256
     assert load_training()["step"] > 0
+    assert load_training()["config"]["generator"]["encoder"] == "efficientnet"
 
 
 def test_the_released_parameters_are_of_the_best_recipe():

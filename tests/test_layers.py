@@ -10,7 +10,6 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from colorgan_jax import layers
-from colorgan_jax.depthwise import conv_depthwise
 
 FLAX_LAYERS = {
     "conv_down": (nn.Conv, {"strides": 2, "padding": 1}),
@@ -170,16 +169,16 @@ def test_each_form_is_the_convolution_of_flax(form, shape, dtype, relative):
     [
         (layers.conv_same, 1, 1),
         (layers.conv_same, 3, 2),
-        (conv_depthwise, 3, 1),
-        (conv_depthwise, 3, 2),
-        (conv_depthwise, 5, 1),
-        (conv_depthwise, 5, 2),
+        (layers.conv_depthwise, 3, 1),
+        (layers.conv_depthwise, 3, 2),
+        (layers.conv_depthwise, 5, 1),
+        (layers.conv_depthwise, 5, 2),
     ],
 )
 def test_convolutions_of_efficientnet_are_those_of_flax(convolve, size, stride):
     channels = 6
-    groups = channels if convolve is conv_depthwise else 1
-    x = normal(2, 48, 6, channels)  # On a CPU, in strips of 16 or 8 rows.
+    groups = channels if convolve is layers.conv_depthwise else 1
+    x = normal(2, 48, 6, channels)
     kernel = normal(size, size, channels // groups, channels, seed=1)
     gradient = normal(2, 48 // stride, 6 // stride, channels, seed=2)
     layer = nn.Conv(
