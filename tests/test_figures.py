@@ -11,9 +11,10 @@ from colorgan_jax import figures
 @pytest.fixture
 def drawn(monkeypatch):
     """Keeps figures open, so that a test can look at what is in them."""
+    close = plt.close
     monkeypatch.setattr(plt, "close", lambda _: None)
     yield plt.gcf
-    plt.close("all")
+    close("all")
 
 
 def test_loss_curves_show_means_of_epochs_and_grey(tmp_path, drawn):
