@@ -90,6 +90,7 @@ class Evaluation:
       folder: of the photos.
       files: those that were scored, in the order of the scores.
       image_size: height and width in pixels at which they were scored.
+      saturation: of the models' colours, as for `inference.colorize`.
       scores: row -> metric -> float64 [photos]. The row of the real photos has only
         those metrics that need no reference.
       frechet: row -> Fréchet distance to the real photos over VGG16 features; empty
@@ -105,6 +106,7 @@ class Evaluation:
     folder: Path
     files: list[Path]
     image_size: int
+    saturation: float
     scores: dict[str, dict[str, np.ndarray]]
     frechet: dict[str, float]
     unreadable: list[str]
@@ -143,6 +145,7 @@ def evaluate(
     folder: Path,
     *,
     image_size: int = 256,
+    saturation: float = 1.0,
     leave_out_grey: bool = False,
 ) -> Evaluation:
     """Scores models and baselines on photos, a few photos at a time.
@@ -152,6 +155,7 @@ def evaluate(
       folder: all photos below it are scored but those that cannot be read.
       image_size: height and width in pixels to which photos are squashed; a model for
         another size sees them at its own.
+      saturation: of the models' colours, as for `inference.colorize`.
       leave_out_grey: leaves out photos that are nearly grey.
 
     Raises:
@@ -175,7 +179,9 @@ def evaluate(
     scores = defaultdict(lambda: defaultdict(list))
     features = defaultdict(perceptual.FeatureStatistics)
     for numbers, real in photos.batches():
-        for row, rgb in colorizations(params, mean_ab, real, numbers).items():
+        for row, rgb in colorizations(
+            params, mean_ab, real, numbers, saturation
+        ).items():
             reference = None if row == REAL else real
             for metric, values in _measure(rgb, reference, has_lpips).items():
                 scores[row][metric].extend(values)
@@ -201,6 +207,7 @@ def evaluate(
         folder=folder,
         files=photos.scored,
         image_size=image_size,
+        saturation=saturation,
         scores={
             row: {metric: np.float64(values) for metric, values in lists.items()}
             for row, lists in scores.items()
@@ -221,6 +228,7 @@ def colorizations(
     mean_ab: tuple[float, float] | None,
     real: np.ndarray,
     numbers: Sequence[int],
+    saturation: float,
 ) -> dict[str, jax.Array]:
     """Colours the lightness of photos in every way that the table compares.
 
@@ -230,12 +238,16 @@ def colorizations(
       real: the photos, float sRGB [B, S, S, 3] in [0, 1].
       numbers: [B], the seeds of the random colours: a photo gets the same in whatever
         batch it is.
+      saturation: of the models' colours, as for `inference.colorize`.
 
     Returns:
       Row of the table -> float sRGB [B, S, S, 3] in [0, 1]; the real photos come last.
     """
     L = rgb_to_lab(real)[..., 0]
-    rows = {name: colorize(params, L) for name, params in models.items()}
+    rows = {
+        name: colorize(params, L, saturation=saturation)
+        for name, params in models.items()
+    }
     rows[GREY] = _paint(L, np.zeros(2))
     if mean_ab is not None:
         rows[MEAN_AB] = _paint(L, np.array(mean_ab))
@@ -367,6 +379,7 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
         "folder": str(evaluation.folder),
         "photos": len(evaluation.files),
         "image_size": evaluation.image_size,
+        "saturation": evaluation.saturation,
         "unreadable": evaluation.unreadable,
         "nearly_grey": evaluation.nearly_grey,
         "grey_is_left_out": evaluation.grey_is_left_out,

@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
+from jax.typing import ArrayLike
 
 from colorgan_jax import efficientnet
 from colorgan_jax.compilation import jit_network
@@ -212,7 +213,7 @@ def predict_ab(params: Params, L: jax.Array) -> jax.Array:
     return jnp.tanh(x + layer["bias"])
 
 
-def colorize(params: Params, L: jax.Array) -> jax.Array:
+def colorize(params: Params, L: jax.Array, *, saturation: ArrayLike = 1.0) -> jax.Array:
     """Colorizes images that are given by their CIE lightness.
 
     The network sees L resized to its own size; the colours that it predicts are
@@ -225,6 +226,8 @@ def colorize(params: Params, L: jax.Array) -> jax.Array:
       params: parameters of a generator, from `load_params` or `fold_batch_norm`.
       L: floats [..., H, W], CIE lightness in [0, 100]; any number of leading
         dimensions, any height and width.
+      saturation: factor on the predicted ab, from 0 on: 0 gives grey, more than 1
+        stronger colours. Another value compiles nothing anew.
 
     Returns:
       sRGB, float32 [..., H, W, 3] in [0, 1].
@@ -242,11 +245,11 @@ def colorize(params: Params, L: jax.Array) -> jax.Array:
         raise ValueError(
             f"colorize takes L of shape [..., height, width], not {L.shape}."
         )
-    return _colorize(params, L.astype(jnp.float32))
+    return _colorize(params, L.astype(jnp.float32), jnp.float32(saturation))
 
 
 @jit_network
-def _colorize(params: Params, L: jax.Array) -> jax.Array:
+def _colorize(params: Params, L: jax.Array, saturation: jax.Array) -> jax.Array:
     size = image_size(params)
     height, width = L.shape[-2:]
     images = math.prod(L.shape[:-2])
@@ -256,7 +259,7 @@ def _colorize(params: Params, L: jax.Array) -> jax.Array:
     ab = predict_ab(params, seen / L_SCALE - 1)
     if (height, width) != (size, size):
         ab = jax.image.resize(ab, (images, height, width, 2), "cubic")
-    return _join(L, ab.reshape(*L.shape, 2))
+    return _join(L, saturation * ab.reshape(*L.shape, 2))
 
 
 def _join(L: jax.Array, ab: jax.Array) -> jax.Array:
@@ -265,7 +268,9 @@ def _join(L: jax.Array, ab: jax.Array) -> jax.Array:
     return lab_to_rgb(limit_chroma(lab))
 
 
-def colorize_photo(params: Params, rgb: np.ndarray) -> np.ndarray:
+def colorize_photo(
+    params: Params, rgb: np.ndarray, *, saturation: float = 1.0
+) -> np.ndarray:
     """Colorizes one photo at its full resolution; its own colours are ignored.
 
     The same as `colorize` up to the method of resizing, for photos on the host:
@@ -274,6 +279,7 @@ def colorize_photo(params: Params, rgb: np.ndarray) -> np.ndarray:
     Args:
       params: parameters of a generator, from `load_params` or `fold_batch_norm`.
       rgb: uint8 [H, W, 3], sRGB in [0, 255].
+      saturation: as for `colorize`.
 
     Returns:
       uint8 [H, W, 3], sRGB in [0, 255], with the lightness of `rgb`.
@@ -289,7 +295,7 @@ def colorize_photo(params: Params, rgb: np.ndarray) -> np.ndarray:
         )
     size = image_size(params)
     seen = resize_photo(rgb, size, size)
-    return recolor_photo(rgb, predict_photos_ab(params, seen[None])[0])
+    return recolor_photo(rgb, saturation * predict_photos_ab(params, seen[None])[0])
 
 
 def predict_photos_ab(params: Params, rgb: np.ndarray) -> np.ndarray:
@@ -323,7 +329,7 @@ def recolor_photo(rgb: np.ndarray, ab: np.ndarray) -> np.ndarray:
 
     Args:
       rgb: uint8 [H, W, 3], sRGB in [0, 255].
-      ab: float32 [h, w, 2], the network's colours in [-1, 1].
+      ab: float32 [h, w, 2], the network's colours in [-1, 1], or a multiple of them.
 
     Returns:
       uint8 [H, W, 3], sRGB in [0, 255].

@@ -52,6 +52,8 @@ def format_summary(summary: Mapping[str, Any]) -> str:
     lines += ["", _EXPLANATIONS]
     for name, model in summary["models"].items():
         lines.append(f"- {name}: {model['path']}, {_describe(model['training'])}.")
+    if (factor := summary["saturation"]) != 1:
+        lines.append(f"- The models' ab is multiplied by {factor:g} (--saturation).")
     if count := summary["nearly_grey"]:
         verb = "left out" if summary["grey_is_left_out"] else "scored like the others"
         lines.append(f"- Nearly grey photos, {verb}: {count}.")
@@ -172,7 +174,11 @@ def save_grids(folder: Path, evaluation: Evaluation) -> None:
     files = [evaluation.files[number] for number in chosen]
     real = [read_square(file, evaluation.image_size) for file in files]
     rows = colorizations(
-        models, evaluation.mean_ab, np.stack(real) / np.float32(255), list(chosen)
+        models,
+        evaluation.mean_ab,
+        np.stack(real) / np.float32(255),
+        list(chosen),
+        evaluation.saturation,
     )
     captions = {
         row: [f"{psnr[row][number]:.1f} dB" for number in chosen] for row in psnr

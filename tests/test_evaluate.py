@@ -36,9 +36,10 @@ def without_networks():
 @pytest.fixture
 def drawn(monkeypatch):
     """Keeps figures open, so that a test can look at what is in them."""
+    close = plt.close
     monkeypatch.setattr(plt, "close", lambda _: None)
     yield lambda: [plt.figure(number) for number in plt.get_fignums()]
-    plt.close("all")
+    close("all")
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +120,7 @@ def test_the_mean_colour_is_that_of_the_training_photos(evaluation):
 
 def test_random_colours_are_uniform_in_the_reports_range(folder):
     real = np.stack([coarse_photo(number) for number in range(5)]) / np.float32(255)
-    rows = evaluate.colorizations({}, None, real, numbers=range(5))
+    rows = evaluate.colorizations({}, None, real, numbers=range(5), saturation=1.0)
     L = skimage.color.rgb2lab(real)[..., :1]
     ab = np.random.default_rng(1).uniform(-110, 110, (*L.shape[:-1], 2))
     with warnings.catch_warnings(action="ignore"):  # Of colours outside of sRGB.
@@ -277,6 +278,29 @@ def test_the_command_writes_tables_and_figures(workdirs, folder, tmp_path, capsy
     assert "1,234 steps of 4 photos" in printed
     for name in ("grid.png", "beside_random.png", "loss_curves.png"):
         assert Image.open(output / name).width > 1000
+
+
+def test_without_saturation_a_model_scores_as_grey_does(
+    workdirs, folder, tmp_path, capsys, drawn
+):
+    assert (
+        run(
+            *("--params", workdirs[0], "--photos", folder, "--output", tmp_path),
+            *("--image-size", SIZE, "--saturation", "0"),
+        )
+        == 0
+    )
+    assert "ab is multiplied by 0 (--saturation)" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    for metric in ("psnr", "ab_error"):
+        model, grey = (summary["rows"][row][metric]["mean"] for row in ("one", "grey"))
+        np.testing.assert_allclose(model, grey, rtol=1e-4)
+    # The pictures show what was scored: the column of the model is that of grey.
+    axes = drawn()[0].axes
+    for grey, model in zip(axes[::3], axes[1::3], strict=True):
+        np.testing.assert_allclose(
+            *(axis.images[0].get_array() for axis in (grey, model)), atol=1e-3
+        )
 
 
 def test_lpips_is_there_where_its_package_is(workdirs, tmp_path, monkeypatch):

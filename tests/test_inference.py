@@ -190,6 +190,17 @@ def test_colors_are_those_of_the_network_where_srgb_has_them(params, unfolded):
     np.testing.assert_allclose(rgb[shown], expected[shown], atol=2e-3, rtol=0)
 
 
+@pytest.mark.parametrize("saturation", [0.0, 0.25, 0.5])
+def test_saturation_multiplies_ab(params, unfolded, saturation):
+    L = lightness(2, SIZE, SIZE)
+    ab = saturation * unfolded(L[..., None] / 50 - 1) * 110
+    shown = np.all(np.abs(ab) < 15, axis=-1) & (L > 25) & (L < 80)
+    assert shown.mean() > 0.05
+    rgb = colorize(params, L, saturation=saturation)
+    result = skimage.color.rgb2lab(np.asarray(rgb, float))[..., 1:]
+    np.testing.assert_allclose(result[shown], ab[shown], atol=0.05, rtol=0)
+
+
 @pytest.mark.parametrize("shape", [(SIZE, SIZE), (2, 45, 70), (1, 3, 1, 90)])
 def test_lightness_is_the_given_one(params, shape):
     L = lightness(*shape)
@@ -296,10 +307,12 @@ def test_predict_ab_names_the_size_that_it_takes(params):
         predict_ab(params, jnp.zeros((1, 64, 64, 1)))
 
 
-def test_colorize_photo_equals_colorize_at_the_networks_size(params):
+@pytest.mark.parametrize("saturation", [1.0, 0.3])
+def test_colorize_photo_equals_colorize_at_the_networks_size(params, saturation):
     rgb = photo(SIZE, SIZE)
     L = rgb_to_lab(rgb / np.float32(255))[..., 0]
-    difference = colorize_photo(params, rgb) - 255 * colorize(params, L)
+    expected = 255 * colorize(params, L, saturation=saturation)
+    difference = colorize_photo(params, rgb, saturation=saturation) - expected
     assert np.abs(difference).max() < 0.51  # rounding to 8 bits
 
 

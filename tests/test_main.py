@@ -104,6 +104,18 @@ def test_without_params_photos_come_closer_to_the_real_ones_than_grey():
     assert np.mean(gains) > 2
 
 
+def test_saturation_makes_colours_stronger_or_weaker(params):
+    save("a.png", channels=1)
+    chromas = []
+    for factor in ("0", "0.2", "0.4"):
+        command = ["colorize", "a.png", "--params", params]
+        assert main([*command, "--saturation", factor]) == 0
+        ab = skimage.color.rgb2lab(photos.read_photo("colorized/a.png"))[..., 1:]
+        chromas.append(np.hypot(ab[..., 0], ab[..., 1]).mean())
+    assert chromas[0] < 0.1
+    np.testing.assert_allclose(chromas[2] / chromas[1], 2, rtol=0.1)
+
+
 @pytest.mark.parametrize(
     ("name", "format"), [("a.jpg", "JPEG"), ("a.JPEG", "JPEG"), ("a.webp", "WEBP")]
 )
@@ -379,6 +391,14 @@ def test_usage_errors_exit_with_2(capsys):
             main(arguments)
         assert stopped.value.code == 2
         assert "usage: python -m colorgan_jax" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["much", "-0.5", "11", "nan", "inf"])
+def test_a_saturation_that_is_none_is_named(word, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["colorize", "a.png", f"--saturation={word}"])
+    assert stopped.value.code == 2
+    assert f"{word} is not a number from 0 to 10." in capsys.readouterr().err
 
 
 def test_the_program_prints_nothing_but_the_paths(params, folder):

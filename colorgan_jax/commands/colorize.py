@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from colorgan_jax.commands.errors import CommandError, print_error
-from colorgan_jax.commands.options import add_params_option
+from colorgan_jax.commands.options import add_params_option, add_saturation_option
 from colorgan_jax.inference import (
     Params,
     image_size,
@@ -58,6 +58,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="a photo, or a folder: all photos below it",
     )
     add_params_option(parser)
+    add_saturation_option(parser)
     parser.add_argument(
         "--output",
         default=Path("colorized"),
@@ -73,7 +74,9 @@ def _run(options: argparse.Namespace) -> int:
     params = load_params(options.params)
     failed = 0
     # Closed, so that after Ctrl-C in this loop, too, the threads stop at once.
-    with contextlib.closing(_colorize_all(params, outputs)) as results:
+    with contextlib.closing(
+        _colorize_all(params, outputs, options.saturation)
+    ) as results:
         for number, (output, error) in enumerate(results, start=1):
             if error:
                 print_error(error)
@@ -107,13 +110,14 @@ class _Batch:
 
 
 def _colorize_all(
-    params: Params, outputs: Mapping[Path, Path]
+    params: Params, outputs: Mapping[Path, Path], saturation: float
 ) -> Iterator[tuple[Path, PhotoError | None]]:
     """Colorizes photos: threads read and write some while the network sees others.
 
     Args:
       params: parameters of a generator.
       outputs: {photo: its result}.
+      saturation: as for `inference.colorize`.
 
     Yields:
       For each photo, in order, its result and None when that is written, or else why
@@ -144,7 +148,8 @@ def _colorize_all(
                 upcoming = next(batches, None)
             if reading:
                 batch = reading.popleft()
-                for photo, colored in zip(batch.photos, _predict(params, batch.reads)):
+                colors = _predict(params, batch.reads, saturation)
+                for photo, colored in zip(batch.photos, colors):
                     if not isinstance(colored, PhotoError):
                         colored = threads.submit(_finish, outputs[photo], *colored)
                     batch.writes.append(colored)
@@ -193,9 +198,9 @@ def _read(photo: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _predict(
-    params: Params, reads: list[Future]
+    params: Params, reads: list[Future], saturation: float
 ) -> list[tuple[np.ndarray, np.ndarray] | PhotoError]:
-    """For each photo that is being read, it and the network's ab; or why not."""
+    """For each photo that is being read, it and its ab; or why not."""
     photos = []
     for read in reads:
         try:
@@ -209,13 +214,15 @@ def _predict(
         # One by one, so that no other batch size is ever compiled.
         colors = (predict_photos_ab(params, photo[None])[0] for photo in seen)
     return [
-        photo if isinstance(photo, PhotoError) else (photo[0], next(colors))
+        photo
+        if isinstance(photo, PhotoError)
+        else (photo[0], saturation * next(colors))
         for photo in photos
     ]
 
 
 def _finish(output: Path, rgb: np.ndarray, ab: np.ndarray) -> None:
-    """Writes a photo in the colours that the network gave it."""
+    """Writes a photo in the colours `ab`, as `recolor_photo` takes them."""
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

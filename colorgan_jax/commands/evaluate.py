@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from colorgan_jax.commands.errors import CommandError
-from colorgan_jax.commands.options import add_params_option
+from colorgan_jax.commands.options import add_params_option, add_saturation_option
 from colorgan_jax.files import replace_file
 
 
@@ -48,6 +48,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         metavar="PIXELS",
         help="height and width to which photos are squashed (default: %(default)s)",
     )
+    add_saturation_option(parser)
     parser.add_argument(
         "--leave-out-grey",
         action="store_true",
@@ -74,6 +75,7 @@ def _run(options: argparse.Namespace) -> int:
             models,
             options.photos,
             image_size=options.image_size,
+            saturation=options.saturation,
             leave_out_grey=options.leave_out_grey,
         )
     except evaluate.EvaluationError as error:
