@@ -25,6 +25,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.discriminator.filters = 32
     config.optimizer.learning_rate = 5e-4
     config.optimizer.decay_epochs = 2.5
-    # Never: two more epochs with the GAN term made it worse (docs/model-card.md).
+    # Never: two more epochs with the GAN term did not pay (docs/model-card.md).
     config.loss.adversarial_from_epoch = 5.0
     return config
