@@ -295,7 +295,8 @@ def colorize_photo(
         )
     size = image_size(params)
     seen = resize_photo(rgb, size, size)
-    return recolor_photo(rgb, saturation * predict_photos_ab(params, seen[None])[0])
+    ab = predict_photos_ab(params, seen[None])[0]
+    return recolor_photo(rgb, ab, saturation=saturation)
 
 
 def predict_photos_ab(params: Params, rgb: np.ndarray) -> np.ndarray:
@@ -322,19 +323,23 @@ def _predict_photos_ab(params: Params, rgb: jax.Array) -> jax.Array:
     return predict_ab(params, _lightness(rgb)[..., None] / L_SCALE - 1)
 
 
-def recolor_photo(rgb: np.ndarray, ab: np.ndarray) -> np.ndarray:
+def recolor_photo(
+    rgb: np.ndarray, ab: np.ndarray, *, saturation: float = 1.0
+) -> np.ndarray:
     """Gives a photo other colours of any resolution, and keeps its own lightness.
 
     Threads may call this side by side.
 
     Args:
       rgb: uint8 [H, W, 3], sRGB in [0, 255].
-      ab: float32 [h, w, 2], the network's colours in [-1, 1], or a multiple of them.
+      ab: float32 [h, w, 2], the network's colours in [-1, 1].
+      saturation: as for `colorize`.
 
     Returns:
       uint8 [H, W, 3], sRGB in [0, 255].
     """
     height, width = rgb.shape[:2]
+    ab = saturation * ab
     # Enlarged to the full width here and to the full height chunk by chunk: all of it at
     # once would take as much memory as the rest together.
     rows = resize_photo(ab, len(ab), width).reshape(len(ab), -1)

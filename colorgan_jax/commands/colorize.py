@@ -148,10 +148,11 @@ def _colorize_all(
                 upcoming = next(batches, None)
             if reading:
                 batch = reading.popleft()
-                colors = _predict(params, batch.reads, saturation)
-                for photo, colored in zip(batch.photos, colors):
+                for photo, colored in zip(batch.photos, _predict(params, batch.reads)):
                     if not isinstance(colored, PhotoError):
-                        colored = threads.submit(_finish, outputs[photo], *colored)
+                        colored = threads.submit(
+                            _finish, outputs[photo], *colored, saturation
+                        )
                     batch.writes.append(colored)
                 batch.reads.clear()
                 writing.append(batch)
@@ -198,9 +199,9 @@ def _read(photo: Path, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _predict(
-    params: Params, reads: list[Future], saturation: float
+    params: Params, reads: list[Future]
 ) -> list[tuple[np.ndarray, np.ndarray] | PhotoError]:
-    """For each photo that is being read, it and its ab; or why not."""
+    """For each photo that is being read, it and the network's ab; or why not."""
     photos = []
     for read in reads:
         try:
@@ -214,22 +215,20 @@ def _predict(
         # One by one, so that no other batch size is ever compiled.
         colors = (predict_photos_ab(params, photo[None])[0] for photo in seen)
     return [
-        photo
-        if isinstance(photo, PhotoError)
-        else (photo[0], saturation * next(colors))
+        photo if isinstance(photo, PhotoError) else (photo[0], next(colors))
         for photo in photos
     ]
 
 
-def _finish(output: Path, rgb: np.ndarray, ab: np.ndarray) -> None:
-    """Writes a photo in the colours `ab`, as `recolor_photo` takes them."""
+def _finish(output: Path, rgb: np.ndarray, ab: np.ndarray, saturation: float) -> None:
+    """Writes a photo in the colours that the network gave it."""
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CommandError(
             f"The folder {output.parent} cannot be made: {error.strerror}."
         ) from error
-    write_photo(output, recolor_photo(rgb, ab))
+    write_photo(output, recolor_photo(rgb, ab, saturation=saturation))
 
 
 def _plan_outputs(inputs: Iterable[Path], output: Path) -> dict[Path, Path]:
