@@ -37,3 +37,14 @@ def survey(tmp_path_factory):
 @pytest.fixture
 def url(survey):
     return survey[1]
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Keeps figures open: gives those drawn so far, so that a test can look into them."""
+    import matplotlib.pyplot as plt  # Not at the top: few tests draw.
+
+    close = plt.close
+    monkeypatch.setattr(plt, "close", lambda _: None)
+    yield lambda: [plt.figure(number) for number in plt.get_fignums()]
+    close("all")

@@ -4,7 +4,6 @@ import csv
 import json
 import warnings
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import scipy.linalg
@@ -31,15 +30,6 @@ def without_networks():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(perceptual, "is_available", lambda: False)
         yield
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """Keeps figures open, so that a test can look at what is in them."""
-    close = plt.close
-    monkeypatch.setattr(plt, "close", lambda _: None)
-    yield lambda: [plt.figure(number) for number in plt.get_fignums()]
-    close("all")
 
 
 @pytest.fixture(scope="module")

@@ -1,20 +1,9 @@
 """Figures: what they plot, and files that an image viewer opens."""
 
-import matplotlib.pyplot as plt
 import numpy as np
-import pytest
 from PIL import Image
 
 from colorgan_jax import figures
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """Keeps figures open, so that a test can look at what is in them."""
-    close = plt.close
-    monkeypatch.setattr(plt, "close", lambda _: None)
-    yield plt.gcf
-    close("all")
 
 
 def test_loss_curves_show_means_of_epochs_and_grey(tmp_path, drawn):
@@ -34,7 +23,7 @@ def test_loss_curves_show_means_of_epochs_and_grey(tmp_path, drawn):
         losses(25, 2.5, 9.0),  # Of an epoch that is not over: has no mean yet.
     ]
     figures.save_loss_curves(tmp_path / "curves.png", rows)
-    discriminator, generator, psnr = drawn().axes
+    discriminator, generator, psnr = drawn()[-1].axes
     for axis, factor in ((discriminator, 1), (generator, 10)):
         lines = {line.get_label(): line.get_xydata() for line in axis.lines}
         np.testing.assert_allclose(
@@ -53,7 +42,7 @@ def test_a_discriminator_that_is_trained_later_has_its_own_curve(tmp_path, drawn
         {"step": 30, "epoch": 3.0, "generator_loss": 5.0, "discriminator_loss": 3.0},
     ]
     figures.save_loss_curves(tmp_path / "curves.png", rows)
-    discriminator, generator, _ = drawn().axes
+    discriminator, generator, _ = drawn()[-1].axes
     lines = {line.get_label(): line.get_xydata() for line in discriminator.lines}
     np.testing.assert_allclose(lines["logged"], [[1.4, 1], [2, 2], [3, 3]])
     # Of the second epoch's steps, four have the loss 1 and six the loss 2.
@@ -61,18 +50,18 @@ def test_a_discriminator_that_is_trained_later_has_its_own_curve(tmp_path, drawn
     assert len(generator.lines[0].get_xydata()) == 4
 
     figures.save_loss_curves(tmp_path / "none.png", rows[:1])
-    assert len(drawn().axes[0].lines[0].get_xydata()) == 0
+    assert len(drawn()[-1].axes[0].lines[0].get_xydata()) == 0
 
 
 def test_a_grid_has_a_row_for_each_photo_in_each_column(tmp_path, drawn):
     photos = [np.full((8, 8, 3), value, np.float32) for value in (0.0, 0.5)]
     columns = {"grey": photos, "generated": photos[::-1], "real": photos}
     figures.save_comparison_grid(tmp_path / "grid.png", columns)
-    shown = [[axis.images[0].get_array()[0, 0, 0] for axis in drawn().axes]]
+    shown = [[axis.images[0].get_array()[0, 0, 0] for axis in drawn()[-1].axes]]
     np.testing.assert_array_equal(
         np.reshape(shown, (2, 3)), [[0, 0.5, 0], [0.5, 0, 0.5]]
     )
-    assert [axis.get_title() for axis in drawn().axes[:3]] == list(columns)
+    assert [axis.get_title() for axis in drawn()[-1].axes[:3]] == list(columns)
     assert Image.open(tmp_path / "grid.png").width > 1000
 
 
@@ -84,6 +73,6 @@ def test_rows_and_photos_of_a_grid_can_be_labelled(tmp_path, drawn):
         row_labels=["best", "worst"],
         captions={"grey": ["24.1 dB", "9.9 dB"]},
     )
-    axes = drawn().axes
+    axes = drawn()[-1].axes
     assert [axis.get_ylabel() for axis in axes] == ["best", "", "worst", ""]
     assert [axis.get_xlabel() for axis in axes] == ["24.1 dB", "", "9.9 dB", ""]

@@ -6,7 +6,6 @@ import json
 import warnings
 from decimal import Decimal
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.collections import PolyCollection
@@ -442,12 +441,12 @@ def test_the_csv_holds_a_line_for_each_rating(tmp_path):
     }
 
 
-def test_the_plot_shows_shares_means_and_photos(tmp_path, monkeypatch):
-    monkeypatch.setattr(plt, "close", lambda _: None)
+def test_the_plot_shows_shares_means_and_photos(tmp_path, drawn):
     real, generated = [[5, 4], [5, 2]], [[1, 3], [1, 3]]
     ratings = survey_of(real, generated)
     save_ratings_plot(tmp_path / "ratings.png", ratings)
-    shares, means = plt.gcf().axes
+    (figure,) = drawn()
+    shares, means = figure.axes
     heights = [[bar.get_height() for bar in bars] for bars in shares.containers]
     assert heights == [[0, 25, 0, 25, 50], [50, 0, 50, 0, 0]]
     assert [line.get_ydata().tolist() for line in means.lines] == [[3, 5], [1, 3]]
@@ -460,10 +459,8 @@ def test_the_plot_shows_shares_means_and_photos(tmp_path, monkeypatch):
     result = analyze(ratings)
     for kind, band in zip(("real", "generated"), bands, strict=True):
         np.testing.assert_allclose([band.ymin, band.ymax], result[kind]["interval"])
-    title = plt.gcf().get_suptitle().replace("\n", " ")
+    title = figure.get_suptitle().replace("\n", " ")
     assert title == result["conclusion"]
-    monkeypatch.undo()
-    plt.close("all")
     assert Image.open(tmp_path / "ratings.png").width >= 1200
 
 
