@@ -45,12 +45,12 @@ def main(arguments: list[str]) -> None:
         if jax.process_index() != 0:  # The first host speaks for all.
             logging.set_verbosity(logging.ERROR)
 
-    from colorgan_jax.checkpoint import CheckpointError
     from colorgan_jax.compilation import enable_compilation_cache
     from colorgan_jax.inference import ParamsError
-    from colorgan_jax.logbook import NonFiniteError
-    from colorgan_jax.sources import DataError
-    from colorgan_jax.train import TrainingError, train
+    from colorgan_jax.training.checkpoint import CheckpointError
+    from colorgan_jax.training.metric_log import NonFiniteError
+    from colorgan_jax.training.sources import DataError
+    from colorgan_jax.training.train import TrainingError, train
 
     enable_compilation_cache()
     try:

@@ -29,10 +29,10 @@ sys.path.insert(0, str(ROOT))
 
 from timing import describe_machine
 
-from colorgan_jax import data, gan
 from colorgan_jax.compilation import jit_network
-from colorgan_jax.models import Discriminator, Generator
-from colorgan_jax.sources import DataError
+from colorgan_jax.networks.generator import Discriminator, Generator
+from colorgan_jax.training import data, gan
+from colorgan_jax.training.sources import DataError
 from configs.pix2pix import get_config
 
 IMAGE_SIZE = 256

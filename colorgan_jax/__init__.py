@@ -7,7 +7,7 @@ From a program:
 """
 
 from colorgan_jax.inference import colorize, load_params
-from colorgan_jax.models import Discriminator, Generator
+from colorgan_jax.networks.generator import Discriminator, Generator
 
 __version__ = "0.1.0"
 __all__ = ["Discriminator", "Generator", "colorize", "load_params"]

@@ -13,7 +13,7 @@ from colorgan_jax.commands.errors import CommandError, print_error
 from colorgan_jax.compilation import enable_compilation_cache
 from colorgan_jax.inference import ParamsError
 from colorgan_jax.photos import PhotoError
-from colorgan_jax.survey.storage import SurveyError
+from colorgan_jax.survey.database import SurveyError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

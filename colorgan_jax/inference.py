@@ -29,19 +29,19 @@ import safetensors
 import safetensors.numpy
 from jax.typing import ArrayLike
 
-from colorgan_jax import efficientnet
 from colorgan_jax.compilation import jit_network
-from colorgan_jax.files import replace_file
 from colorgan_jax.lab import AB_SCALE, L_SCALE, lab_to_rgb, limit_chroma, rgb_to_lab
-from colorgan_jax.layers import conv_down, conv_up
-from colorgan_jax.models import BATCH_NORM_EPSILON, leaky_relu, unet_depth
+from colorgan_jax.networks import efficientnet
+from colorgan_jax.networks.convolutions import conv_down, conv_up
+from colorgan_jax.networks.generator import BATCH_NORM_EPSILON, leaky_relu, unet_depth
+from colorgan_jax.paths import replace_file
 from colorgan_jax.photos import resize_photo
 
 Params = Mapping[str, Mapping[str, jax.Array]]
 
 PARAMS_FILE = "params.safetensors"
 # The parameters that come with this package (docs/model-card.md).
-RELEASED_PARAMS = Path(__file__).with_name(PARAMS_FILE)
+RELEASED_PARAMS = Path(__file__).parent / "weights" / PARAMS_FILE
 _FORMAT = "colorgan_jax generator"
 _FORMAT_VERSION = "2"
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
-from colorgan_jax.files import replace_file
+from colorgan_jax.paths import replace_file
 
 _JPEG_OPTIONS = {"format": "JPEG", "quality": 95, "subsampling": "4:4:4"}
 _WRITE_OPTIONS = {

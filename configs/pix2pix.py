@@ -25,7 +25,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.generator.filters = 64
     config.generator.maximum_filters = 0  # Of the widest blocks; 0: 8 times filters.
     config.generator.dropout = 0.5
-    config.generator.encoder = "unet"  # Or "efficientnet": configs/best.py.
+    config.generator.encoder = "unet"  # Or "efficientnet": configs/pretrained.py.
     config.generator.frozen_blocks = 0  # Of EfficientNet's 5; these are not trained.
     config.discriminator = ml_collections.ConfigDict()
     config.discriminator.filters = 64

@@ -18,7 +18,7 @@ shift 2
 cd "$(dirname "$0")/.."
 mkdir -p runs
 
-for recipe in pix2pix best; do
+for recipe in pix2pix pretrained; do
   python launch.py --config="configs/$recipe.py" --config.data.source="$photos" "$@" |
     tee "runs/$recipe.txt"
   if grep --quiet "^Stopped by" "runs/$recipe.txt"; then
@@ -30,12 +30,12 @@ done
 python - << 'END'
 from colorgan_jax.inference import load_params, load_training, save_params
 
-source, released = "runs/best", "runs/released.safetensors"
+source, released = "runs/pretrained", "runs/released.safetensors"
 save_params(released, load_params(source), load_training(source), half_precision=True)
 END
 
-python -m colorgan_jax evaluate --params runs/pix2pix --compare runs/best \
+python -m colorgan_jax evaluate --params runs/pix2pix --compare runs/pretrained \
   --photos "$test_photos" --output runs/reproduction
-python -m colorgan_jax evaluate --params runs/released.safetensors --compare runs/best \
+python -m colorgan_jax evaluate --params runs/released.safetensors --compare runs/pretrained \
   --photos "$test_photos" --output runs/released
-echo "To release: cp runs/released.safetensors colorgan_jax/params.safetensors"
+echo "To release: cp runs/released.safetensors colorgan_jax/weights/params.safetensors"

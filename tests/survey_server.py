@@ -12,9 +12,9 @@ import numpy as np
 import requests
 from PIL import Image
 
-from colorgan_jax.survey.choice import choose_photos
+from colorgan_jax.survey.database import SurveyDatabase
+from colorgan_jax.survey.selection import choose_photos
 from colorgan_jax.survey.server import QUESTION, create_server
-from colorgan_jax.survey.storage import SurveyDatabase
 
 COUNT = 5
 

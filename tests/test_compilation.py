@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from colorgan_jax import compilation, winograd
+from colorgan_jax import compilation
 from colorgan_jax.compilation import jit_network
+from colorgan_jax.networks import winograd
 
 
 def double(x):

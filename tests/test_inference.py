@@ -27,8 +27,8 @@ from colorgan_jax.inference import (
     save_params,
 )
 from colorgan_jax.lab import rgb_to_lab
-from colorgan_jax.models import Generator
-from configs import best
+from colorgan_jax.networks.generator import Generator
+from configs import pretrained
 
 SIZE = 16
 REPOSITORY = Path(__file__).parents[1]
@@ -414,8 +414,8 @@ def test_the_released_parameters_are_small_and_say_how_they_were_trained():
     assert load_training()["config"]["generator"]["encoder"] == "efficientnet"
 
 
-def test_the_released_parameters_are_of_the_best_recipe():
-    trained, recipe = load_training()["config"], best.get_config().to_dict()
+def test_the_released_parameters_are_of_the_pretrained_recipe():
+    trained, recipe = load_training()["config"], pretrained.get_config().to_dict()
     for name in ("batch_size", "epochs", "generator", "optimizer", "loss"):
         assert trained[name] == recipe[name]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from colorgan_jax.commands.errors import CommandError
 from colorgan_jax.commands.options import add_params_option, add_saturation_option
-from colorgan_jax.files import replace_file
+from colorgan_jax.paths import replace_file
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -59,8 +59,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     # Not at the top: the libraries behind it would slow down the other commands.
-    from colorgan_jax import evaluate, figures, scorecard
-    from colorgan_jax.logbook import read_metrics
+    from colorgan_jax import figures
+    from colorgan_jax.evaluation import evaluate
+    from colorgan_jax.evaluation import report as scorecard
+    from colorgan_jax.training.metric_log import read_metrics
 
     paths = [options.params, *options.compare]
     if options.output.resolve().is_relative_to(options.photos.resolve()):

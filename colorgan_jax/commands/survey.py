@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 from colorgan_jax.commands.errors import CommandError
-from colorgan_jax.files import replace_file
-from colorgan_jax.survey.choice import choose_photos
-from colorgan_jax.survey.storage import SurveyDatabase, read_ratings
+from colorgan_jax.paths import replace_file
+from colorgan_jax.survey.database import SurveyDatabase, read_ratings
+from colorgan_jax.survey.selection import choose_photos
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:

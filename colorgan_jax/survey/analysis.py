@@ -15,7 +15,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy import stats
 
-from colorgan_jax.files import replace_file
+from colorgan_jax.paths import replace_file
+from colorgan_jax.survey.database import Ratings, SurveyError
 from colorgan_jax.survey.statistics import (
     HIGHEST,
     LOWEST,
@@ -27,7 +28,6 @@ from colorgan_jax.survey.statistics import (
     run_tests,
     welch_test,
 )
-from colorgan_jax.survey.storage import Ratings, SurveyError
 
 _WIDTH = 80  # Of a report, in columns.
 

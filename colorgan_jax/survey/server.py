@@ -30,7 +30,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from colorgan_jax.survey.storage import SurveyDatabase, SurveyPhoto
+from colorgan_jax.survey.database import SurveyDatabase, SurveyPhoto
 
 QUESTION = "How realistic are the colours of this photo?"
 

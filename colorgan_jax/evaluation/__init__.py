@@ -1,0 +1,1 @@
+"""Scores of models beside baselines, and how they are shown."""

@@ -1,0 +1,418 @@
+"""How good models are, beside what no model scores.
+
+Each photo is squashed to a square, as in training, its colours are thrown away and made
+anew by every row of the table: the models, and baselines that look at nothing:
+
+    grey        ab = 0
+    mean ab     the mean colour of the training photos, everywhere
+    random ab   uniform in [-110, 110], pixel by pixel: the report's baseline
+
+Every row has the photo's own lightness. A model that does not clearly beat grey has
+learnt nothing.
+"""
+
+import dataclasses
+import datetime
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.stats
+from tqdm import tqdm
+
+from colorgan_jax import __version__
+from colorgan_jax.inference import (
+    PARAMS_FILE,
+    Params,
+    colorize,
+    load_params,
+    load_training,
+)
+from colorgan_jax.lab import AB_SCALE, lab_to_rgb, limit_chroma, rgb_to_lab
+from colorgan_jax.metrics import perceptual
+from colorgan_jax.metrics import scores as metrics
+from colorgan_jax.photos import (
+    NEARLY_GREY,
+    PhotoError,
+    colour_strength,
+    find_photos,
+    read_photo,
+    resize_photo,
+)
+
+# Rows of the table beside the models.
+GREY, MEAN_AB, RANDOM_AB, REAL = "grey", "mean ab", "random ab", "real photos"
+
+# A photo that is exactly right has an infinite PSNR, and one of them would make the
+# mean infinite. Photos of 8 bits are known up to the error of their rounding, whose
+# mean square is 1 / (12 * 255**2).
+MAXIMUM_PSNR = 10 * math.log10(12 * 255**2)
+
+_BATCH_SIZE = 8
+_RESAMPLES = 10_000
+
+
+METRICS = ("psnr", "report_psnr", "ssim", "lpips", "colourfulness", "ab_error")
+
+# Smaller photos do not survive the halvings of LPIPS's network.
+MINIMUM_IMAGE_SIZE = 32
+
+
+class EvaluationError(ValueError):
+    """There is nothing to score: says why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A trained generator.
+
+    Attributes:
+      path: where it was read from.
+      params: its folded parameters.
+      training: how it was trained, as of `inference.load_training`.
+    """
+
+    path: Path
+    params: Params
+    training: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Scores of colorizations, the rows of the table, on photos.
+
+    Attributes:
+      models: name -> model; each has a row of its name.
+      mean_ab: mean a and b of the training photos, or None if no model tells them.
+      folder: of the photos.
+      files: those that were scored, in the order of the scores.
+      image_size: height and width in pixels at which they were scored.
+      saturation: of the models' colours, as for `inference.colorize`.
+      scores: row -> metric -> float64 [photos]. The row of the real photos has only
+        those metrics that need no reference.
+      frechet: row -> Fréchet distance to the real photos over VGG16 features; empty
+        where it was left out.
+      unreadable: a sentence for each file that could not be read.
+      nearly_grey: how many photos are nearly grey.
+      grey_is_left_out: whether those were left out.
+      left_out: a sentence for each measure that was left out.
+    """
+
+    models: dict[str, Model]
+    mean_ab: tuple[float, float] | None
+    folder: Path
+    files: list[Path]
+    image_size: int
+    saturation: float
+    scores: dict[str, dict[str, np.ndarray]]
+    frechet: dict[str, float]
+    unreadable: list[str]
+    nearly_grey: int
+    grey_is_left_out: bool
+    left_out: list[str]
+
+
+def load_models(paths: Sequence[Path]) -> dict[str, Model]:
+    """Reads trained generators and names them.
+
+    Args:
+      paths: as for `inference.load_params`. A model is named after its work directory
+        or file; where that is the name of another row, it is the whole path.
+
+    Raises:
+      EvaluationError: if one of them is given twice.
+      ParamsError: as `inference.load_params`.
+    """
+    names = [
+        path.parent.name if path.name == PARAMS_FILE else path.stem
+        for path in map(Path.resolve, paths)
+    ]
+    models: dict[str, Model] = {}
+    for path, name in zip(paths, names, strict=True):
+        if names.count(name) > 1 or name in (GREY, MEAN_AB, RANDOM_AB, REAL):
+            name = str(path)
+        if name in models:
+            raise EvaluationError(f"{path} is given twice.")
+        models[name] = Model(path, load_params(path), load_training(path))
+    return models
+
+
+def evaluate(
+    models: dict[str, Model],
+    folder: Path,
+    *,
+    image_size: int = 256,
+    saturation: float = 1.0,
+    leave_out_grey: bool = False,
+) -> Evaluation:
+    """Scores models and baselines on photos, a few photos at a time.
+
+    Args:
+      models: name -> model, one or more.
+      folder: all photos below it are scored but those that cannot be read.
+      image_size: height and width in pixels to which photos are squashed; a model for
+        another size sees them at its own.
+      saturation: of the models' colours, as for `inference.colorize`.
+      leave_out_grey: leaves out photos that are nearly grey.
+
+    Raises:
+      EvaluationError: if there are no photos to score, or `image_size` is too small.
+      PhotoError: if the folder cannot be read.
+    """
+    if image_size < MINIMUM_IMAGE_SIZE:
+        raise EvaluationError(
+            f"Photos of {image_size}x{image_size} pixels are too small to be scored: the"
+            f" smallest size is {MINIMUM_IMAGE_SIZE}."
+        )
+    files = find_photos(folder)
+    if not files:
+        raise EvaluationError(f"The folder {folder} holds no JPEG, PNG or WebP photos.")
+    means = [model.training.get("mean_ab") for model in models.values()]
+    mean_ab = next((tuple(mean) for mean in means if mean), None)
+    params = {name: model.params for name, model in models.items()}
+    photos = _UsablePhotos(files, image_size, leave_out_grey)
+    has_lpips = perceptual.is_available()
+    has_frechet = has_lpips and len(files) >= perceptual.MINIMUM_PHOTOS
+    scores = defaultdict(lambda: defaultdict(list))
+    features = defaultdict(perceptual.FeatureStatistics)
+    for numbers, real in photos.batches():
+        for row, rgb in colorizations(
+            params, mean_ab, real, numbers, saturation
+        ).items():
+            reference = None if row == REAL else real
+            for metric, values in _measure(rgb, reference, has_lpips).items():
+                scores[row][metric].extend(values)
+            if has_frechet:
+                features[row].add(perceptual.vgg16_features(rgb))
+    if not photos.scored:
+        raise EvaluationError(
+            f"None of the {len(files)} photos in {folder} can be scored:"
+            f" {len(photos.unreadable)} cannot be read, {photos.nearly_grey} are nearly"
+            " grey."
+        )
+
+    left_out = [] if has_lpips else [perceptual.HOW_TO_INSTALL]
+    if len(photos.scored) < perceptual.MINIMUM_PHOTOS:
+        features.clear()
+        left_out.append(
+            f"The Fréchet distance takes {perceptual.MINIMUM_PHOTOS} photos or more."
+        )
+    real_features = features.pop(REAL, None)
+    return Evaluation(
+        models=models,
+        mean_ab=mean_ab,
+        folder=folder,
+        files=photos.scored,
+        image_size=image_size,
+        saturation=saturation,
+        scores={
+            row: {metric: np.float64(values) for metric, values in lists.items()}
+            for row, lists in scores.items()
+        },
+        frechet={
+            row: perceptual.frechet_distance(statistics, real_features)
+            for row, statistics in features.items()
+        },
+        unreadable=photos.unreadable,
+        nearly_grey=photos.nearly_grey,
+        grey_is_left_out=leave_out_grey,
+        left_out=left_out,
+    )
+
+
+def colorizations(
+    models: Mapping[str, Params],
+    mean_ab: tuple[float, float] | None,
+    real: np.ndarray,
+    numbers: Sequence[int],
+    saturation: float,
+) -> dict[str, jax.Array]:
+    """Colours the lightness of photos in every way that the table compares.
+
+    Args:
+      models: name -> parameters of a generator.
+      mean_ab: of the training photos, if known.
+      real: the photos, float sRGB [B, S, S, 3] in [0, 1].
+      numbers: [B], the seeds of the random colours: a photo gets the same in whatever
+        batch it is.
+      saturation: of the models' colours, as for `inference.colorize`.
+
+    Returns:
+      Row of the table -> float sRGB [B, S, S, 3] in [0, 1]; the real photos come last.
+    """
+    L = rgb_to_lab(real)[..., 0]
+    rows = {
+        name: colorize(params, L, saturation=saturation)
+        for name, params in models.items()
+    }
+    rows[GREY] = _paint(L, np.zeros(2))
+    if mean_ab is not None:
+        rows[MEAN_AB] = _paint(L, np.array(mean_ab))
+    random_ab = [
+        np.random.default_rng(number).uniform(-AB_SCALE, AB_SCALE, (*L.shape[1:], 2))
+        for number in numbers
+    ]
+    # Clipped, as in the report, where the other rows keep their lightness.
+    rows[RANDOM_AB] = lab_to_rgb(_with_ab(L, np.stack(random_ab)))
+    rows[REAL] = real
+    return rows
+
+
+@jax.jit
+def _paint(L: jax.Array, ab: np.ndarray) -> jax.Array:
+    """sRGB of L [...] and one colour ab [2] for all."""
+    return lab_to_rgb(limit_chroma(_with_ab(L, jnp.broadcast_to(ab, (*L.shape, 2)))))
+
+
+def _with_ab(L: jax.Array, ab: jax.Array) -> jax.Array:
+    return jnp.concatenate([L[..., None], ab.astype(L.dtype)], axis=-1)
+
+
+def read_square(file: Path, image_size: int) -> np.ndarray:
+    """Reads a photo, squashed to uint8 [S, S, 3] as training sees it.
+
+    Raises:
+      PhotoError: as `photos.read_photo`.
+    """
+    photo = read_photo(file, minimum_size=image_size)
+    return resize_photo(photo, image_size, image_size)
+
+
+class _UsablePhotos:
+    """Photos read a batch at a time, with notes of those that cannot be used.
+
+    Attributes:
+      scored: the files given out so far.
+      unreadable, nearly_grey: as in `Evaluation`.
+    """
+
+    def __init__(self, files: Sequence[Path], image_size: int, leave_out_grey: bool):
+        self._files = files
+        self._image_size = image_size
+        self._leave_out_grey = leave_out_grey
+        self.scored: list[Path] = []
+        self.unreadable: list[str] = []
+        self.nearly_grey = 0
+
+    def batches(self) -> Iterator[tuple[list[int], np.ndarray]]:
+        """Reads them all, under a progress bar.
+
+        Yields:
+          Positions in `scored` [B], and float sRGB [B, S, S, 3] in [0, 1].
+        """
+        numbers, photos = [], []
+        progress = tqdm(self._files, desc="Evaluating", unit="photo", disable=None)
+        for file in progress:
+            try:
+                photo = read_square(file, self._image_size)
+            except PhotoError as error:
+                self.unreadable.append(str(error))
+                continue
+            if colour_strength(photo) < NEARLY_GREY:
+                self.nearly_grey += 1
+                if self._leave_out_grey:
+                    continue
+            numbers.append(len(self.scored))
+            self.scored.append(file)
+            photos.append(photo / np.float32(255))
+            if len(photos) == _BATCH_SIZE:
+                yield numbers, np.stack(photos)
+                numbers, photos = [], []
+        if photos:
+            yield numbers, np.stack(photos)
+
+
+def _measure(
+    rgb: jax.Array, reference: np.ndarray | None, has_lpips: bool
+) -> dict[str, np.ndarray]:
+    """Metric -> a value for each photo [B]; without a reference, those that need none."""
+    colourfulness = {"colourfulness": np.asarray(metrics.colourfulness(rgb))}
+    if reference is None:
+        return colourfulness
+    psnr = np.minimum(metrics.psnr(rgb, reference), MAXIMUM_PSNR)
+    lpips = {"lpips": np.asarray(perceptual.lpips(rgb, reference))} if has_lpips else {}
+    return {
+        "psnr": psnr,
+        "report_psnr": psnr + metrics.REPORT_OFFSET,
+        "ssim": metrics.ssim(np.asarray(rgb), reference),
+        **lpips,
+        **colourfulness,
+        "ab_error": np.asarray(metrics.ab_error(rgb, reference)),
+    }
+
+
+def summarize(evaluation: Evaluation) -> dict[str, Any]:
+    """Means over the photos with their intervals, and paired differences.
+
+    Returns:
+      What JSON can hold. "rows" -> row -> metric -> {"mean", "low", "high"}, where low
+      and high are the limits of a 95 % bootstrap interval over photos (None for a
+      single photo); a row also has "colourfulness_ratio" to the real photos and, where
+      computed, "frechet_vgg16". "differences" -> reference -> row -> metric likewise,
+      for the differences photo by photo to grey and to the first model. Besides, what
+      was evaluated, when, and with what.
+    """
+    scores = evaluation.scores
+    colourfulness = np.mean(scores[REAL]["colourfulness"])
+    rows: dict[str, Any] = {}
+    for row, values in scores.items():
+        rows[row] = {metric: _interval(values[metric]) for metric in values}
+        rows[row]["colourfulness_ratio"] = (
+            float(np.mean(values["colourfulness"]) / colourfulness)
+            if colourfulness
+            else None
+        )
+        if row in evaluation.frechet:
+            rows[row]["frechet_vgg16"] = evaluation.frechet[row]
+    return {
+        "date": datetime.date.today().isoformat(),
+        "software": f"colorgan_jax {__version__}, JAX {jax.__version__}",
+        "device": jax.devices()[0].device_kind,
+        "models": {
+            name: {"path": str(model.path), "training": model.training}
+            for name, model in evaluation.models.items()
+        },
+        "mean_ab": evaluation.mean_ab,
+        "folder": str(evaluation.folder),
+        "photos": len(evaluation.files),
+        "image_size": evaluation.image_size,
+        "saturation": evaluation.saturation,
+        "unreadable": evaluation.unreadable,
+        "nearly_grey": evaluation.nearly_grey,
+        "grey_is_left_out": evaluation.grey_is_left_out,
+        "left_out": evaluation.left_out,
+        "rows": rows,
+        "differences": {
+            reference: {
+                row: {
+                    metric: _interval(values[metric] - scores[reference][metric])
+                    for metric in values
+                }
+                for row, values in scores.items()
+                if row not in (reference, REAL)
+            }
+            for reference in (GREY, next(iter(evaluation.models)))
+        },
+    }
+
+
+def _interval(values: np.ndarray) -> dict[str, float | None]:
+    """Mean, and the percentile bootstrap's 95 % interval of it (Efron 1979)."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return {"mean": mean, "low": None, "high": None}
+    bootstrap = scipy.stats.bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=_RESAMPLES,
+        batch=max(1, 2**22 // len(values)),  # bounds the memory
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    low, high = bootstrap.confidence_interval
+    return {"mean": mean, "low": float(low), "high": float(high)}

@@ -1,0 +1,1 @@
+"""Measures of colorized photos, by formula and by pretrained networks."""

@@ -1,0 +1,1 @@
+"""The generator, the discriminator, and the convolutions that both are made of."""

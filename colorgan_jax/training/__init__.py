@@ -1,0 +1,1 @@
+"""A training run: its data, its steps, its checkpoints and its record."""

@@ -1,0 +1,442 @@
+"""Photos in, batches of Lab on the devices out.
+
+A source (see sources.py) offers photos by index. When a run starts they are read once,
+in a seeded random order, until enough usable ones are found. Those are split into
+training and validation photos, and kept in memory as uint8 where they fit.
+
+Batch k of a run is a pure function of (seed, k): the order, the crops and the flips of
+an epoch come from generators seeded with (seed, epoch). Going on at batch k therefore
+needs no saved iterator and decodes nothing of what came before.
+
+tf.data reads, crops, resizes and batches in parallel with training. It sees uint8 RGB
+only, a quarter of the bytes of Lab; flip and conversion to Lab happen on the devices.
+"""
+
+import dataclasses
+import functools
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+
+# Read when TensorFlow is imported: what it logs of its operations is of no use here.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import tensorflow as tf
+from absl import logging
+from jax.sharding import NamedSharding
+from tqdm import tqdm
+
+from colorgan_jax.lab import rgb_to_lab, to_network
+from colorgan_jax.photos import PhotoError, colour_strength, resize_photo
+from colorgan_jax.training.sources import DataError, Source, open_source
+
+# TensorFlow serves only tf.data: the accelerators belong to JAX.
+tf.config.set_visible_devices([], "GPU")
+tf.config.set_visible_devices([], "TPU")
+
+
+@dataclasses.dataclass(frozen=True)
+class Photos:
+    """Usable photos of a source, at one size.
+
+    Attributes:
+      source: where they come from.
+      indices: their indices in the source.
+      image_size: height and width to which they are resized: what the networks see, or
+        more where training takes crops of them.
+      pixels: all of them, uint8 RGB [N, image_size, image_size, 3]; None where they
+        did not fit into memory and are read anew in each epoch.
+    """
+
+    source: Source
+    indices: np.ndarray
+    image_size: int
+    pixels: np.ndarray | None
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def part(self, positions: slice) -> "Photos":
+        """Those at `positions`."""
+        return dataclasses.replace(
+            self,
+            indices=self.indices[positions],
+            pixels=None if self.pixels is None else self.pixels[positions],
+        )
+
+    def at_size(self, image_size: int) -> "Photos":
+        """The same photos at another size, then read anew whenever they are needed."""
+        if image_size == self.image_size:
+            return self
+        return dataclasses.replace(self, image_size=image_size, pixels=None)
+
+    def load(self, positions: np.ndarray) -> np.ndarray:
+        """Returns the photos at `positions` in `indices`, uint8 RGB [n, S, S, 3]."""
+        if self.pixels is not None:
+            return self.pixels[positions]
+        return np.stack(
+            [
+                _read_resized(self.source, index, self.image_size)
+                for index in self.indices[positions]
+            ]
+        )
+
+
+def load_photos(config: ml_collections.ConfigDict) -> tuple[Photos, Photos]:
+    """Finds, checks and splits the photos of a run.
+
+    Photos are taken in a random order drawn from the seed. Those that cannot be read
+    and those that are nearly grey are left out, counted and named in the log.
+
+    Args:
+      config: of the run. Reads `seed`, `image_size` and of `data`: `source`,
+        `train_photos` and `validation_photos` (how many to use; where there are
+        fewer, all are used in the same proportion; `train_photos` 0 means all that
+        are not for validation), `smallest_crop` (side of the smallest crop to train on,
+        as a share of the photo's), `minimum_colour` (see `photos.colour_strength`),
+        `memory_gigabytes` (how much of the decoded photos to keep in memory).
+
+    Returns:
+      The training photos, so large that their smallest crop is of `image_size`, and the
+      validation photos, of `image_size`.
+
+    Raises:
+      DataError: if there are fewer usable photos than a batch of training photos and
+        one validation photo.
+    """
+    source = open_source(config.data.source, config.image_size)
+    order = np.random.default_rng(config.seed).permutation(len(source.names))
+    held_out = np.isin(order, source.held_out)
+    read = functools.partial(_read_usable, source, config)
+    wanted_train = config.data.train_photos or len(order)
+    wanted_validation = config.data.validation_photos
+    logging.info("Reading photos from %s.", config.data.source)
+    if held_out.any():
+        validation = read(order[held_out], wanted_validation)
+        train = read(order[~held_out], wanted_train)
+    else:
+        both = read(order, wanted_train + wanted_validation)
+        if config.data.train_photos:
+            share = wanted_validation / (wanted_train + wanted_validation)
+            split = max(1, round(share * len(both)))
+        else:
+            split = min(wanted_validation, len(both) // 2)
+        validation, train = both.part(slice(split)), both.part(slice(split, None))
+    logging.info(
+        "%d training photos, %d validation photos.", len(train), len(validation)
+    )
+    if len(train) < config.batch_size or len(validation) == 0:
+        raise DataError(
+            f"{config.data.source} has {len(train)} usable photos for training and"
+            f" {len(validation)} for validation, but one batch takes"
+            f" {config.batch_size} (--config.batch_size) and validation at least 1."
+        )
+    return train, validation.at_size(config.image_size)
+
+
+def mean_ab(photos: Photos) -> tuple[float, float]:
+    """Mean CIE a and b of photos: the colour of all that looks at none of them.
+
+    A baseline (see evaluate.py), hence an estimate: of at most 1,000 photos, every
+    fourth pixel of every fourth row.
+    """
+    positions = np.arange(min(1000, len(photos)))
+    parts = np.array_split(positions, math.ceil(len(positions) / 50))
+    means = [
+        np.mean(_lab(photos.load(part)[:, ::4, ::4]), axis=(0, 1, 2)) for part in parts
+    ]
+    _, a, b = np.average(means, axis=0, weights=[len(part) for part in parts])
+    return float(a), float(b)
+
+
+@jax.jit
+def _lab(rgb: jax.Array) -> jax.Array:
+    return rgb_to_lab(rgb / 255.0)
+
+
+def steps_per_epoch(photos: Photos, batch_size: int) -> int:
+    """Number of whole batches in an epoch; the rest of a shuffle is left out."""
+    return len(photos) // batch_size
+
+
+def training_batches(
+    photos: Photos,
+    *,
+    image_size: int,
+    batch_size: int,
+    seed: int,
+    first_step: int,
+    last_step: int,
+    sharding: NamedSharding,
+) -> Iterator[dict[str, jax.Array]]:
+    """Streams shuffled batches onto the devices, randomly cropped and flipped.
+
+    Args:
+      photos: the training photos. Where they are larger than `image_size`, a batch has
+        square crops of them, of any size from that to the whole photo, resized.
+      image_size: height and width of the batches' images.
+      batch_size: of the global batch, over all hosts and devices.
+      seed: of order, crops and flips.
+      first_step: the step whose batch comes first; the batches of a resumed run are
+        those that the run would have had.
+      last_step: the step before which the stream ends.
+      sharding: how to lay the leading dimension over the devices.
+
+    Yields:
+      {"L": [B, S, S, 1], "ab": [B, S, S, 2]}, float32 in [-1, 1], on the devices.
+    """
+    batches = training_batches_on_host(
+        photos,
+        image_size=image_size,
+        batch_size=batch_size,
+        seed=seed,
+        first_step=first_step,
+        last_step=last_step,
+    )
+    return _on_devices(batches, sharding, _training_batch)
+
+
+def training_batches_on_host(
+    photos: Photos,
+    *,
+    image_size: int,
+    batch_size: int,
+    seed: int,
+    first_step: int,
+    last_step: int,
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Streams what `training_batches` puts onto the devices of this host.
+
+    Args:
+      photos, image_size, batch_size, seed, first_step, last_step: as of
+        `training_batches`.
+
+    Yields:
+      Photos, uint8 RGB [B / hosts, S, S, 3], not flipped; and which of them to flip,
+      booleans [B / hosts].
+    """
+
+    def batch_of_step(step):
+        choices = random_choices(
+            len(photos), batch_size=batch_size, seed=seed, step=int(step)
+        )
+        rows = _rows_of_this_host(batch_size)
+        positions, flips, crops = (choice[rows] for choice in choices)
+        pixels = photos.load(positions)
+        if photos.image_size > image_size:
+            pixels = np.stack(
+                [
+                    random_crop(photo, image_size, crop)
+                    for photo, crop in zip(pixels, crops, strict=True)
+                ]
+            )
+        return pixels, flips
+
+    return _parallel(batch_of_step, range(first_step, last_step), tf.uint8, tf.bool)
+
+
+def validation_batches(
+    photos: Photos, *, batch_size: int, sharding: NamedSharding
+) -> Iterator[dict[str, jax.Array]]:
+    """Streams every photo exactly once, in order and unflipped.
+
+    The last batch is filled up with repetitions, whose "mask" is 0.
+
+    Yields:
+      {"L": [B, S, S, 1], "ab": [B, S, S, 2], "mask": [B]}, float32.
+    """
+
+    def batch_of_step(step):
+        positions = int(step) * batch_size + np.arange(batch_size)
+        mask = positions < len(photos)
+        rows = _rows_of_this_host(batch_size)
+        pixels = photos.load(np.where(mask, positions, 0)[rows])
+        return pixels, mask[rows]
+
+    steps = range(math.ceil(len(photos) / batch_size))
+    batches = _parallel(batch_of_step, steps, tf.uint8, tf.bool)
+    return _on_devices(batches, sharding, _validation_batch)
+
+
+def random_choices(
+    count: int, *, batch_size: int, seed: int, step: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which photos make up the batch of a step, how each is flipped and cropped.
+
+    Args:
+      count: number of training photos.
+      batch_size: of the global batch.
+      seed: of the run.
+      step: counted from 0 over all epochs.
+
+    Returns:
+      Positions [batch_size], integers in [0, count); flips [batch_size], booleans that
+      are true for half of all (photo, epoch); crops [batch_size, 3], uniform in [0, 1):
+      what `random_crop` takes.
+    """
+    epoch, batch = divmod(step, count // batch_size)
+    order, flips, crops = _epoch(count, seed, epoch)
+    positions = order[batch * batch_size : (batch + 1) * batch_size]
+    return positions, flips[positions], crops[positions]
+
+
+@functools.lru_cache(maxsize=2)
+def _epoch(
+    count: int, seed: int, epoch: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    generator = np.random.default_rng([seed, epoch])
+    order = generator.permutation(count)
+    return order, generator.random(count) < 0.5, generator.random((count, 3))
+
+
+def random_crop(photo: np.ndarray, image_size: int, crop: np.ndarray) -> np.ndarray:
+    """A square of a photo, resized to `image_size`.
+
+    Args:
+      photo: uint8 [P, P, 3], P at least `image_size`.
+      image_size: side of the smallest square, and of the result.
+      crop: [3] in [0, 1): where between the smallest and the largest square its side
+        is, where between top and bottom it lies, and where between left and right.
+
+    Returns:
+      uint8 [image_size, image_size, 3].
+    """
+    more = len(photo) - image_size
+    side = image_size + int(crop[0] * (more + 1))
+    top, left = (int(place * (len(photo) - side + 1)) for place in crop[1:])
+    square = photo[top : top + side, left : left + side]
+    return resize_photo(square, image_size, image_size)
+
+
+def _read_resized(source: Source, index: int, image_size: int) -> np.ndarray:
+    return resize_photo(source.read(index), image_size, image_size)
+
+
+def _read_usable(
+    source: Source,
+    config: ml_collections.ConfigDict,
+    order: np.ndarray,
+    wanted: int,
+) -> Photos:
+    """Reads photos in `order` until `wanted` usable ones are found."""
+    size = round(config.image_size / config.data.smallest_crop)
+    wanted = min(wanted, len(order))
+    fits = wanted * size * size * 3 <= config.data.memory_gigabytes * 1e9
+    pixels = np.empty((wanted, size, size, 3), np.uint8) if fits else None
+
+    def read(index):
+        try:
+            photo = _read_resized(source, int(index), size)
+        except PhotoError as error:
+            return np.zeros((size, size, 3), np.uint8), str(error)
+        return photo, ""
+
+    indices, unreadable, grey = [], [], []
+    photos = zip(order, _parallel(read, order, tf.uint8, tf.string))
+    progress = tqdm(total=wanted, desc="Reading photos", unit="photo", disable=None)
+    while len(indices) < wanted and (item := next(photos, None)) is not None:
+        index, (photo, error) = item
+        if error:
+            unreadable.append(error.decode())
+        elif colour_strength(photo) < config.data.minimum_colour:
+            grey.append(source.names[index])
+        else:
+            if fits:
+                pixels[len(indices)] = photo
+            indices.append(index)
+            progress.update()
+    progress.close()
+    for error in unreadable:
+        logging.warning("Left out: %s", error)
+    for name in grey:
+        logging.info("Left out, nearly grey: %s", name)
+    if unreadable or grey:
+        logging.warning(
+            "Left out %d photos that cannot be read and %d that are nearly grey.",
+            len(unreadable),
+            len(grey),
+        )
+    if fits:
+        pixels = pixels[: len(indices)]
+    return Photos(source, np.array(indices, int), size, pixels)
+
+
+def _parallel(
+    function: Callable, arguments: Sequence[int], *dtypes: tf.DType
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Maps a Python function over integers: in parallel, ahead of time, in order.
+
+    Raises:
+      DataError: if the function raises `PhotoError`.
+    """
+    errors = []
+
+    def noting_errors(argument):
+        try:
+            return function(argument)
+        except PhotoError as error:  # tf.data would bury it in an error of its own.
+            errors.append(error)
+            raise
+
+    # Without autotuning: its thread can sleep on for up to a minute when the stream is
+    # over, and the stream's end waits for it (seen with TensorFlow 2.21).
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    # Decoding, resizing and copying release the interpreter lock, so that the threads
+    # of tf.data do run side by side. `map` itself works ahead by as many calls.
+    dataset = (
+        tf.data.Dataset.from_tensor_slices(np.asarray(arguments, np.int64))
+        .map(
+            lambda argument: tf.numpy_function(noting_errors, [argument], dtypes),
+            num_parallel_calls=os.cpu_count(),
+            deterministic=True,
+        )
+        .with_options(options)
+    )
+    try:
+        yield from dataset.as_numpy_iterator()
+    except tf.errors.OpError as error:
+        if not errors:
+            raise
+        raise DataError(
+            f"A photo could be read when the run started, but no longer: {errors[0]}"
+        ) from error
+
+
+def _rows_of_this_host(batch_size: int) -> slice:
+    rows = batch_size // jax.process_count()
+    return slice(jax.process_index() * rows, (jax.process_index() + 1) * rows)
+
+
+def _on_devices(
+    batches: Iterator[tuple[np.ndarray, ...]],
+    sharding: NamedSharding,
+    convert: Callable,
+) -> Iterator[dict[str, jax.Array]]:
+    """Puts batches onto the devices and converts them there, two batches ahead."""
+    ahead = deque()
+    for batch in batches:
+        arrays = (jax.make_array_from_process_local_data(sharding, x) for x in batch)
+        ahead.append(convert(*arrays))
+        if len(ahead) > 2:
+            yield ahead.popleft()
+    yield from ahead
+
+
+@jax.jit
+def _training_batch(rgb: jax.Array, flip: jax.Array) -> dict[str, jax.Array]:
+    rgb = jnp.where(flip[:, None, None, None], rgb[:, :, ::-1], rgb)
+    L, ab = to_network(_lab(rgb))
+    return {"L": L, "ab": ab}
+
+
+@jax.jit
+def _validation_batch(rgb: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
+    L, ab = to_network(_lab(rgb))
+    return {"L": L, "ab": ab, "mask": mask.astype(jnp.float32)}

@@ -1,0 +1,182 @@
+"""Where the photos of a run come from: a folder, a TFDS data set, scikit-image."""
+
+import dataclasses
+import functools
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from colorgan_jax.photos import PhotoError, find_photos, read_photo
+
+# The colour photos that the wheel of scikit-image carries, but for motorcycle_right,
+# which shows what motorcycle_left shows.
+SKIMAGE_PHOTOS = (
+    "astronaut.png",
+    "chelsea.png",
+    "coffee.png",
+    "hubble_deep_field.jpg",
+    "ihc.png",
+    "motorcycle_left.png",
+    "retina.jpg",
+    "rocket.jpg",
+)
+
+
+class DataError(ValueError):
+    """The photos that a run asks for cannot be had: says why, and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Photos by index.
+
+    Attributes:
+      names: what to call each photo in messages.
+      read: returns photo i as uint8 RGB [height, width, 3], or raises `PhotoError`.
+      held_out: indices of the photos that the source itself keeps for validation;
+        empty where the split is ours to draw.
+    """
+
+    names: Sequence[str]
+    read: Callable[[int], np.ndarray]
+    held_out: Sequence[int] = ()
+
+
+def open_source(name: str, image_size: int) -> Source:
+    """Opens what the config calls `data.source`.
+
+    Args:
+      name: "coco_sample" (fastai's COCO sample, the report's data), "tfds:NAME" (any
+        TFDS image data set, its split "train"), "skimage" (the photos that
+        scikit-image ships) or a folder, with all photos below it.
+      image_size: height and width that is needed: large JPEG photos are decoded at a
+        fraction of their size, but not below this.
+
+    Raises:
+      DataError: if there are no such photos, or they cannot be downloaded.
+    """
+    if name == "skimage":
+        return _skimage_source()
+    if name == "coco_sample" or name.startswith("tfds:"):
+        return _tfds_source(name, image_size)
+    try:
+        paths = find_photos(name)
+    except PhotoError as error:
+        raise DataError(
+            f"{error} Set --config.data.source to a folder of photos, coco_sample,"
+            " tfds:NAME or skimage."
+        ) from error
+    return Source(
+        names=[str(path) for path in paths],
+        read=lambda index: read_photo(paths[index], minimum_size=image_size),
+    )
+
+
+def _skimage_source() -> Source:
+    """Squares cut from scikit-image's colour photos.
+
+    Each photo is three squares high. Its rightmost column of squares is held out; the
+    rest gives training squares half a square apart.
+    """
+    folder = Path(importlib.util.find_spec("skimage").origin).parent / "data"
+    names, squares, held_out = [], [], []
+    for file in SKIMAGE_PHOTOS:
+        photo = read_photo(folder / file)
+        side = photo.shape[0] // 3
+        border = (photo.shape[1] // side - 1) * side
+        for left in [*range(0, border - side + 1, side // 2), border]:
+            for top in range(0, 2 * side + 1, side if left == border else side // 2):
+                if left == border:
+                    held_out.append(len(squares))
+                names.append(f"{file}, row {top}, column {left}")
+                squares.append(photo[top : top + side, left : left + side])
+    return Source(names, squares.__getitem__, held_out)
+
+
+def _tfds_source(name: str, image_size: int) -> Source:
+    """The split "train" of a TFDS data set, downloaded and prepared if need be."""
+    # Imported here, since the other sources do without the seconds that it takes.
+    import tensorflow_datasets as tfds
+
+    if name == "coco_sample":
+        from colorgan_jax.training import coco_sample
+
+        builder = coco_sample.Builder()
+    else:
+        try:
+            builder = tfds.builder(name.removeprefix("tfds:"))
+        except (tfds.core.DatasetNotFoundError, ValueError) as error:
+            raise DataError(
+                f"TFDS has no data set {name.removeprefix('tfds:')};"
+                " https://www.tensorflow.org/datasets/catalog lists all."
+            ) from error
+    features = builder.info.features
+    images = [
+        feature
+        for feature in features
+        if isinstance(features[feature], tfds.features.Image)
+    ]
+    if not images:
+        raise DataError(f"{name} is no data set of images.")
+    image = images[0]
+    try:
+        builder.download_and_prepare()
+    # The last where TFDS asks for files that it may not download itself.
+    except (tfds.download.DownloadError, OSError, AssertionError) as error:
+        raise DataError(
+            f"{name} cannot be downloaded ({str(error).rstrip('.')}). Set"
+            " --config.data.source to a folder of photos, tfds:NAME or skimage."
+        ) from error
+    if "train" not in builder.info.splits:
+        raise DataError(f"{name} has no split train.")
+
+    skip_decoding = {image: tfds.decode.SkipDecoding()}
+    if builder.info.file_format is tfds.core.FileFormat.TFRECORD:
+        records = _tfrecords(builder.info.splits["train"].file_instructions)
+        only_image = tfds.features.FeaturesDict({image: features[image]})
+
+        def encoded(index):
+            return only_image.deserialize_example_np(
+                records[index](), decoders=skip_decoding
+            )[image]
+
+    else:
+        records = builder.as_data_source("train", decoders=skip_decoding)
+
+        def encoded(index):
+            return records[index][image]
+
+    names = [f"photo {index} of {name}" for index in range(len(records))]
+    return Source(
+        names=names,
+        read=lambda index: read_photo(
+            encoded(index), names[index], minimum_size=image_size
+        ),
+    )
+
+
+def _tfrecords(shards: Sequence) -> list[Callable[[], bytes]]:
+    """For each record of some TFRecord files, in order, a function that reads it.
+
+    TFDS itself reads such files from the beginning only. A record is its length (8
+    bytes), a checksum (4), the payload, and a checksum (4).
+    """
+
+    def read(file, start, length):
+        with open(file, "rb") as stream:
+            stream.seek(start)
+            return stream.read(length)
+
+    records = []
+    for shard in shards:
+        in_shard = []
+        with open(shard.filename, "rb") as stream:
+            while header := stream.read(12):
+                length = int.from_bytes(header[:8], "little")
+                start = stream.tell()
+                in_shard.append(functools.partial(read, shard.filename, start, length))
+                stream.seek(start + length + 4)
+        records += in_shard[shard.skip :][: shard.take if shard.take > 0 else None]
+    return records

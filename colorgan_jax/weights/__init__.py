@@ -1,0 +1,1 @@
+"""Released parameters, and readers of the weights of others."""

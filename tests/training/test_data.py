@@ -1,0 +1,274 @@
+"""The pipeline: which photos a run gets, in which batches, in which colours."""
+
+import logging
+
+import cv2
+import jax
+import numpy as np
+import pytest
+import skimage.color
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from PIL import Image
+
+from colorgan_jax.training import data
+from configs import quickstart
+
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def sharding():
+    mesh = jax.make_mesh((2,), ("batch",), axis_types=(AxisType.Auto,))
+    return NamedSharding(mesh, PartitionSpec("batch"))
+
+
+def config_for(source, **values):
+    config = quickstart.get_config()
+    config.image_size = SIZE
+    config.batch_size = 4
+    config.data.source = str(source)
+    config.data.train_photos = 10
+    config.data.validation_photos = 3
+    config.data.update(values)
+    return config
+
+
+def photo_of(number):
+    """A colour photo like no other: its top left corner tells its number."""
+    rgb = np.random.default_rng(number).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+    rgb[0, 0] = number
+    return rgb
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Thirteen photos as PNG, losslessly."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(13):
+        Image.fromarray(photo_of(number)).save(folder / f"{number:02d}.png")
+    return folder
+
+
+def numbers(photos):
+    return [int(pixels[0, 0, 0]) for pixels in photos.load(np.arange(len(photos)))]
+
+
+def batches_of(photos, sharding, first_step=0, last_step=6, seed=0):
+    batches = data.training_batches(
+        photos,
+        image_size=SIZE,
+        batch_size=4,
+        seed=seed,
+        first_step=first_step,
+        last_step=last_step,
+        sharding=sharding,
+    )
+    return [jax.device_get(batch) for batch in batches]
+
+
+def assert_equal(batches, others):
+    jax.tree.map(np.testing.assert_array_equal, batches, others)
+
+
+def test_a_folder_is_split_by_the_seed(folder):
+    config = config_for(folder)
+    train, validation = (numbers(photos) for photos in data.load_photos(config))
+    assert (len(train), len(validation)) == (10, 3)
+    assert sorted(train + validation) == list(range(13))
+    assert [numbers(photos) for photos in data.load_photos(config)] == [
+        train,
+        validation,
+    ]
+    config.seed = 1
+    assert numbers(data.load_photos(config)[1]) != validation
+
+
+def test_fewer_photos_than_asked_for_are_split_in_proportion(folder):
+    train, validation = data.load_photos(
+        config_for(folder, train_photos=100, validation_photos=30)
+    )
+    assert (len(train), len(validation)) == (10, 3)
+    train, validation = data.load_photos(config_for(folder, train_photos=0))
+    assert (len(train), len(validation)) == (10, 3)
+
+
+def test_unusable_photos_are_left_out_and_named(folder, tmp_path, caplog):
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    grey = np.repeat(photo_of(50)[..., :1], 3, axis=-1)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    whole = (folder / "00.png").read_bytes()
+    (tmp_path / "short.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.jpg").write_text("no photo")
+    (tmp_path / "empty.webp").touch()
+    with caplog.at_level(logging.INFO, logger="absl"):
+        train, validation = data.load_photos(config_for(tmp_path, train_photos=0))
+    assert sorted(numbers(train) + numbers(validation)) == list(range(13))
+    for name in ("grey.png", "short.png", "text.jpg", "empty.webp"):
+        assert caplog.text.count(name) == 1
+    assert "3 photos that cannot be read and 1 that are nearly grey" in caplog.text
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_too_few_photos_are_one_clear_error(count, folder, tmp_path):
+    for file in sorted(folder.iterdir())[:count]:
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(data.DataError, match="usable photos"):
+        data.load_photos(config_for(tmp_path))
+
+
+def test_batches_are_opencvs_lab_of_the_photos(folder, sharding):
+    train, _ = data.load_photos(config_for(folder))
+    batch = batches_of(train, sharding)[0]
+    positions, flips, _ = data.random_choices(len(train), batch_size=4, seed=0, step=0)
+    for L, ab, position, flip in zip(
+        batch["L"], batch["ab"], positions, flips, strict=True
+    ):
+        rgb = photo_of(numbers(train)[position]).astype(np.float32) / 255
+        if flip:
+            rgb = cv2.flip(rgb, 1)  # 1: left and right change places.
+        expected = cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)
+        # OpenCV interpolates in a table; test_lab.py has the exact comparison.
+        np.testing.assert_allclose(L * 50 + 50, expected[..., :1], atol=0.3)
+        np.testing.assert_allclose(ab * 110, expected[..., 1:], atol=1)
+    assert flips.any()
+    assert not flips.all()
+
+
+def test_the_mean_colour_is_scikit_images(tmp_path):
+    colors = np.random.default_rng(0).integers(0, 256, (120, 3), np.uint8)
+    for number, color in enumerate(colors):
+        photo = np.broadcast_to(color, (8, 8, 3))
+        Image.fromarray(photo).save(tmp_path / f"{number}.png")
+    train, _ = data.load_photos(
+        config_for(tmp_path, train_photos=119, validation_photos=1, minimum_colour=0.0)
+    )
+    used = train.load(np.arange(len(train)))[:, 0, 0]
+    expected = skimage.color.rgb2lab(used)[:, 1:].mean(axis=0)
+    np.testing.assert_allclose(data.mean_ab(train), expected, atol=0.01)
+
+
+def test_an_epoch_shows_every_photo_once_and_epochs_differ():
+    epochs = [
+        np.concatenate(
+            [
+                data.random_choices(12, batch_size=4, seed=0, step=step)[0]
+                for step in range(3 * epoch, 3 * epoch + 3)
+            ]
+        )
+        for epoch in range(4)
+    ]
+    for epoch in epochs:
+        assert sorted(epoch) == list(range(12))
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+
+
+def test_half_of_the_photos_are_flipped_others_in_each_epoch():
+    flips = np.array(
+        [
+            data.random_choices(4000, batch_size=4000, seed=3, step=epoch)[1]
+            for epoch in range(4)
+        ]
+    )
+    # The standard deviation of the rate of 16,000 fair coins is 0.004.
+    assert abs(flips.mean() - 0.5) < 0.016
+    assert 0.4 < (flips[0] == flips[1]).mean() < 0.6
+
+
+@pytest.mark.parametrize("memory_gigabytes", [1.0, 1e-6])
+def test_crops_are_squares_of_the_photo_of_all_sizes(
+    tmp_path, sharding, memory_gigabytes
+):
+    rows, columns = np.meshgrid(np.arange(64), np.arange(64), indexing="ij")
+    # Red tells the row, green the column of each pixel.
+    photo = np.stack([3 * rows, 3 * columns, 0 * rows], axis=-1).astype(np.uint8)
+    for number in range(5):
+        Image.fromarray(photo).save(tmp_path / f"{number}.png")
+    config = config_for(
+        tmp_path,
+        train_photos=4,
+        validation_photos=1,
+        smallest_crop=0.5,
+        memory_gigabytes=memory_gigabytes,
+    )
+    train, validation = data.load_photos(config)
+    assert validation.load(np.arange(1)).shape == (1, SIZE, SIZE, 3)
+    batches = data.training_batches_on_host(
+        train, image_size=SIZE, batch_size=4, seed=0, first_step=0, last_step=100
+    )
+    crops = np.concatenate([rgb for rgb, _ in batches])
+    red, green, _ = np.moveaxis(crops.astype(float) / 3, -1, 0)
+    assert max(np.ptp(red, axis=2).max(), np.ptp(green, axis=1).max()) < 0.4
+    heights, widths = [], []
+    for places, sides in ((red[:, :, 0], heights), (green[:, 0], widths)):
+        first, last = places[:, 0], places[:, -1]
+        even = np.linspace(first, last, SIZE, axis=-1)
+        np.testing.assert_allclose(places, even, atol=0.6)
+        # From the middle of the first pixel to the middle of the last one.
+        sides += [(last - first) * SIZE / (SIZE - 1)]
+        assert first.min() < 1
+        assert last.max() > 62
+    np.testing.assert_allclose(heights, widths, atol=1)
+    assert abs(np.min(heights) - SIZE) < 1
+    assert abs(np.max(heights) - 64) < 1
+    assert abs(np.mean(heights) - 48) < 2
+
+
+def test_equal_seeds_give_equal_batches(folder, sharding):
+    config = config_for(folder)
+    runs = [batches_of(data.load_photos(config)[0], sharding) for _ in range(2)]
+    assert_equal(*runs)
+    other = batches_of(data.load_photos(config)[0], sharding, seed=1)
+    assert not np.array_equal(runs[0][0]["L"], other[0]["L"])
+
+
+def test_a_resumed_pipeline_goes_on_with_the_next_batch(folder, sharding):
+    train, _ = data.load_photos(config_for(folder))
+    whole = batches_of(train, sharding, last_step=7)
+    # Two batches an epoch: step 3 lies inside the second one.
+    assert_equal(batches_of(train, sharding, first_step=3, last_step=7), whole[3:])
+
+
+def test_photos_that_do_not_fit_into_memory_are_read_anew(folder, sharding):
+    kept, _ = data.load_photos(config_for(folder))
+    anew, _ = data.load_photos(config_for(folder, memory_gigabytes=1e-6))
+    assert kept.pixels is not None
+    assert anew.pixels is None
+    assert_equal(batches_of(anew, sharding), batches_of(kept, sharding))
+
+
+def test_a_photo_that_vanishes_is_named(folder, tmp_path, sharding):
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    train, _ = data.load_photos(config_for(tmp_path, memory_gigabytes=1e-6))
+    for file in tmp_path.iterdir():
+        file.unlink()
+    with pytest.raises(data.DataError, match=r"no longer: .*\.png cannot be opened"):
+        batches_of(train, sharding)
+
+
+def test_validation_counts_every_photo_once(folder, sharding):
+    _, validation = data.load_photos(
+        config_for(folder, train_photos=6, validation_photos=7)
+    )
+    batches = [
+        jax.device_get(batch)
+        for batch in data.validation_batches(
+            validation, batch_size=4, sharding=sharding
+        )
+    ]
+    masks = np.concatenate([batch["mask"] for batch in batches])
+    np.testing.assert_array_equal(masks, [1] * 7 + [0])
+    L = np.concatenate([batch["L"] for batch in batches])[:7]
+    pixels = validation.load(np.arange(7)).astype(np.float32) / 255
+    expected = [cv2.cvtColor(rgb, cv2.COLOR_RGB2LAB)[..., :1] for rgb in pixels]
+    np.testing.assert_allclose(L * 50 + 50, expected, atol=0.3)
+
+
+def test_each_host_reads_its_own_rows(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 4)
+    rows = []
+    for host in range(4):
+        monkeypatch.setattr(jax, "process_index", lambda host=host: host)
+        rows += np.arange(16)[data._rows_of_this_host(16)].tolist()
+    assert rows == list(range(16))

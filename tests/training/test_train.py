@@ -1,0 +1,404 @@
+"""Whole training runs: what they write, how they stop, how they go on."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from colorgan_jax import colorize, load_params
+from colorgan_jax.inference import load_training
+from colorgan_jax.training.checkpoint import Checkpoints
+from colorgan_jax.training.data import load_photos, mean_ab
+from colorgan_jax.training.metric_log import NonFiniteError
+from colorgan_jax.training.sources import DataError
+from colorgan_jax.training.train import TrainingError, _learning_rate, _new_state, train
+from colorgan_jax.weights import efficientnet as pretrained
+from configs import quickstart
+
+ROOT = Path(__file__).parents[2]
+# A run whose steps take milliseconds, as overrides and as a config.
+TINY = {
+    "image_size": 32,
+    "generator.filters": 4,
+    "discriminator.filters": 4,
+    "batch_size": 8,
+    "log_every_steps": 5,
+    "validate_every_steps": 1000,
+}
+
+
+def tiny_config(**values):
+    config = quickstart.get_config()
+    for name, value in (TINY | values).items():
+        config.update_from_flattened_dict({name: value})
+    return config
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The work directory of a run that came to its end, and what it printed."""
+    workdir = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        lines = []
+        patch.setattr("builtins.print", lambda *words: lines.append(" ".join(words)))
+        assert train(tiny_config(epochs=2, validate_every_steps=19), workdir) is None
+    return workdir, lines
+
+
+def read_metrics(workdir):
+    with (workdir / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def latest_step(workdir):
+    with Checkpoints(workdir) as saved:
+        return saved.latest_step()
+
+
+def state_of(workdir, **values):
+    """Every array of the newest checkpoint, random key included."""
+    config = tiny_config(**values)
+    with Checkpoints(workdir) as saved:
+        state = saved.restore(
+            jax.eval_shape(jax.jit(lambda: _new_state(config, steps_per_epoch=19)))
+        )
+    return jax.device_get(
+        jax.tree.leaves(state.replace(key=jax.random.key_data(state.key)))
+    )
+
+
+def test_a_run_leaves_metrics_pictures_and_parameters(finished):
+    workdir, lines = finished
+    rows = read_metrics(workdir)
+    # 157 photos make 19 steps an epoch; losses are written every 5 and at its end.
+    assert [float(row["step"]) for row in rows if row["l1_loss"]] == [
+        *(5, 10, 15, 19),
+        *(20, 25, 30, 35, 38),
+    ]
+    validations = [row for row in rows if row["validation_psnr"]]
+    assert [float(row["epoch"]) for row in validations] == [1, 2]
+    for file in ("loss_curves.png", "samples/step_0000038.png"):
+        assert Image.open(workdir / file).width > 500
+    assert list((workdir / "tensorboard").glob("events*"))
+    assert json.loads((workdir / "config.json").read_text())["batch_size"] == 8
+    rgb = colorize(load_params(workdir), np.full((20, 30), 50.0))
+    assert rgb.shape == (20, 30, 3)
+    training = load_training(workdir)
+    assert training["step"] == 38 and training["config"]["batch_size"] == 8
+    np.testing.assert_allclose(
+        training["mean_ab"], mean_ab(load_photos(tiny_config())[0])
+    )
+    assert any(line.startswith("23 validation photos") for line in lines)
+    assert f"--params {workdir}" in lines[-1]
+
+
+def test_grey_and_random_score_what_arithmetic_says(finished):
+    workdir, _ = finished
+    row = [row for row in read_metrics(workdir) if row["validation_psnr"]][-1]
+    # Independently: scikit-image's Lab, its PSNR, and its photos.
+    from skimage.color import lab2rgb, rgb2lab
+    from skimage.metrics import peak_signal_noise_ratio
+
+    _, validation = load_photos(tiny_config())
+    noise = np.random.default_rng(0)
+    scores = {"grey": [], "random": []}
+    for pixels in validation.load(np.arange(len(validation))):
+        L = rgb2lab(pixels)[..., :1]
+        for name, ab in (
+            ("grey", np.zeros((32, 32, 2))),
+            ("random", noise.uniform(-110, 110, (32, 32, 2))),
+        ):
+            with warnings.catch_warnings(action="ignore"):  # Of colours out of gamut.
+                rgb = lab2rgb(np.concatenate([L, ab], axis=-1))
+            scores[name].append(
+                peak_signal_noise_ratio(pixels / 255, rgb, data_range=1)
+            )
+    for name, tolerance in (("grey", 0.02), ("random", 0.1)):
+        np.testing.assert_allclose(
+            float(row[f"validation_psnr_{name}"]),
+            np.mean(scores[name]),
+            atol=tolerance,
+        )
+
+
+def test_a_finished_run_ends_again_at_once(finished):
+    workdir, _ = finished
+    before = read_metrics(workdir)
+    # As if the earlier call had been killed right after its last checkpoint.
+    (workdir / "params.safetensors").unlink()
+    assert train(tiny_config(epochs=2, validate_every_steps=19), workdir) is None
+    assert read_metrics(workdir) == before
+    assert load_params(workdir)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(finished, tmp_path):
+    workdir, _ = finished
+    step = latest_step(workdir)
+    config = tiny_config(epochs=4, **{"optimizer.learning_rate": 1e30})
+    with pytest.raises(NonFiniteError, match=r"at step \d+.*learning_rate"):
+        train(config, workdir)
+    assert latest_step(workdir) == step
+
+
+def test_other_networks_are_refused_by_name(finished):
+    workdir, _ = finished
+    before = (workdir / "config.json").read_text()
+    with pytest.raises(TrainingError, match=r"generator.filters 4 -> 8"):
+        train(tiny_config(**{"generator.filters": 8}), workdir)
+    assert (workdir / "config.json").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("batch_size", 1, "BatchNorm"),
+        ("batch_size", 7, "multiple of the 2 devices"),
+        ("image_size", 48, "power of two"),
+        ("image_size", 16, "32"),
+        ("validate_every_steps", 0, "1 or more"),
+        ("compute_dtype", "float16", "float32 or bfloat16"),
+        ("generator.encoder", "resnet", "unet or efficientnet"),
+        ("generator.frozen_blocks", 4, "unet it must be 0"),
+        ("optimizer.decay_epochs", 10.5, "from 0 to the 10 epochs"),
+        ("data.smallest_crop", 0.0, "more than 0 and at most 1"),
+        ("loss.adversarial_from_epoch", -1.0, "0 or more"),
+        ("generator.maximum_filters", -1, "0 or more"),
+    ],
+)
+def test_impossible_values_are_refused(name, value, message, tmp_path):
+    with pytest.raises(TrainingError, match=rf"--config.{name}.*{message}"):
+        train(tiny_config(**{name: value}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_pretrained_encoder_needs_its_package_before_photos(tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrained, "is_available", lambda: False)
+    config = tiny_config(
+        **{
+            "generator.encoder": "efficientnet",
+            "data.source": str(tmp_path / "nothing"),
+        }
+    )
+    with pytest.raises(
+        TrainingError, match=r"generator.encoder is efficientnet.*pip install"
+    ):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_pretrained_encoder_is_loaded_once_and_released_as_it_is(
+    tmp_path, monkeypatch
+):
+    encoder = pretrained.efficientnet_encoder()
+    config = tiny_config(
+        **{
+            "generator.encoder": "efficientnet",
+            "generator.frozen_blocks": len(encoder),
+            "time_limit_minutes": 1e-6,
+        }
+    )
+    assert train(config, tmp_path) == "the time limit"
+    monkeypatch.setattr(pretrained, "efficientnet_encoder", pytest.fail)
+    monkeypatch.setattr(pretrained, "is_available", lambda: False)
+    assert train(config, tmp_path) == "the time limit"
+    assert latest_step(tmp_path) == 2
+    params = load_params(tmp_path)
+    for block in encoder.values():
+        for name, layer in block.items():
+            jax.tree.map(np.testing.assert_array_equal, params[name], layer)
+    assert colorize(params, np.full((20, 30), 50.0)).shape == (20, 30, 3)
+
+
+def test_the_adversarial_loss_begins_at_the_same_step_after_interruptions(tmp_path):
+    values = {
+        "epochs": 1,
+        "log_every_steps": 4,
+        "loss.adversarial_from_epoch": 2 / 19,
+        "optimizer.decay_epochs": 0.5,
+    }
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train(tiny_config(**values), whole) is None
+    # Each call takes one step: up to one before the beginning, and up to it.
+    for step in (1, 2):
+        limited = tiny_config(**values, time_limit_minutes=1e-6)
+        assert train(limited, parts) == "the time limit"
+        assert latest_step(parts) == step
+    assert train(tiny_config(**values), parts) is None
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        state_of(parts, **values),
+        state_of(whole, **values),
+    )
+    rows = [row for row in read_metrics(whole) if row["generator_loss"]]
+    steps = {bool(row["discriminator_loss"]): [] for row in rows}
+    for row in rows:
+        steps[bool(row["discriminator_loss"])].append(int(row["step"]))
+        for name in ("adversarial_loss", "discriminator_gradient_norm"):
+            assert bool(row[name]) == bool(row["discriminator_loss"])
+    # A row at the end of each kind of step, none of both kinds.
+    assert steps == {False: [2], True: [4, 8, 12, 16, 19]}
+    assert load_params(whole)
+
+
+def test_the_learning_rate_falls_in_the_last_epochs():
+    values = {"optimizer.learning_rate": 4e-4, "epochs": 10}
+    assert _learning_rate(tiny_config(**values), 8) == 4e-4
+    config = tiny_config(**values, **{"optimizer.decay_epochs": 2.5})
+    # 80 steps, the last 20 of them on a line that would reach 0 at the 81st.
+    steps = np.array([59, 60, 61, 70, 79])
+    expected = [4e-4, 4e-4, 3.8e-4, 2e-4, 2e-5]
+    rates = [_learning_rate(config, 8)(step) for step in steps]
+    np.testing.assert_allclose(rates, expected, rtol=1e-5)
+    # The same for a discriminator that takes its first step as the run takes its 50th.
+    rates = [_learning_rate(config, 8, first_step=49)(step) for step in steps - 49]
+    np.testing.assert_allclose(rates, expected, rtol=1e-5)
+
+
+def test_both_networks_have_the_same_learning_rate_at_every_step(tmp_path):
+    """A discriminator that takes the run's last step only has its learning rate."""
+    values = {"epochs": 1, "optimizer.decay_epochs": 1.0}
+    config = tiny_config(**values, **{"loss.adversarial_from_epoch": 18 / 19})
+    before = jax.jit(lambda: _new_state(config, steps_per_epoch=19))()
+    assert train(config, tmp_path) is None
+    with Checkpoints(tmp_path) as saved:
+        after = saved.restore(
+            jax.eval_shape(jax.jit(lambda: _new_state(config, steps_per_epoch=19)))
+        )
+    moved = jax.tree.map(
+        lambda a, b: float(np.abs(a - b).max()),
+        before.discriminator.params,
+        after.discriminator.params,
+    )
+    # Adam's first step moves parameters by the learning rate: here a 19th of 2e-4.
+    np.testing.assert_allclose(max(jax.tree.leaves(moved)), 2e-4 / 19, rtol=0.02)
+
+
+def test_a_run_from_before_there_were_encoders_goes_on(finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    config = json.loads((workdir / "config.json").read_text())
+    for name in ("encoder", "frozen_blocks", "maximum_filters"):
+        del config["generator"][name]
+    (workdir / "config.json").write_text(json.dumps(config))
+    for name, value in [
+        ("generator.encoder", "efficientnet"),
+        ("generator.maximum_filters", 8),
+    ]:
+        with pytest.raises(TrainingError, match=f"{name} .* -> {value}"):
+            train(tiny_config(**{name: value}), workdir)
+    assert train(tiny_config(epochs=2, validate_every_steps=19), workdir) is None
+
+
+def test_a_run_without_photos_leaves_nothing_behind(tmp_path):
+    config = tiny_config(**{"data.source": str(tmp_path)})
+    with pytest.raises(DataError, match="0 usable photos"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_time_limit_saves_and_says_so(tmp_path):
+    config = tiny_config(epochs=2, time_limit_minutes=1e-6)
+    assert train(config, tmp_path) == "the time limit"
+    assert latest_step(tmp_path) == 1
+    assert load_params(tmp_path)
+    (row,) = read_metrics(tmp_path)
+    assert row["l1_loss"] and not row["photos_per_second"]  # The step was compiled.
+
+
+def launch(workdir, environment=(), **values):
+    """Starts launch.py as a user would, on the tiny run."""
+    overrides = [f"--config.{name}={value}" for name, value in (TINY | values).items()]
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "launch.py",
+            "--config=configs/quickstart.py",
+            f"--workdir={workdir}",
+            *overrides,
+            *(["--multihost"] if environment else []),
+        ],
+        cwd=ROOT,
+        env=os.environ | dict(environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for(condition, process):
+    """Waits until it holds; fails if the process ends first."""
+    while not condition():
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """The state at the end of a run of 76 steps in one go."""
+    workdir = tmp_path_factory.mktemp("uninterrupted")
+    process = launch(workdir, epochs=4)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    return state_of(workdir)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_run_goes_on_to_the_very_same_state(
+    number, tmp_path, uninterrupted
+):
+    # One save a step, so that there is something to go on from after SIGKILL.
+    process = launch(tmp_path, epochs=4, checkpoint_every_minutes=0)
+    folder = tmp_path / "checkpoints"
+    wait_for(lambda: folder.exists() and any(folder.glob("[1-9]")), process)
+    process.send_signal(number)
+    output, _ = process.communicate()
+    if number == signal.SIGKILL:
+        assert process.returncode == -number
+    else:
+        assert process.returncode == 128 + number, output
+        assert "Run the same command again to go on." in output
+        assert load_params(tmp_path)
+    assert 1 <= latest_step(tmp_path) < 76
+
+    process = launch(tmp_path, epochs=4)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert "Going on after step" in output
+    jax.tree.map(np.testing.assert_array_equal, state_of(tmp_path), uninterrupted)
+    steps = [float(row["step"]) for row in read_metrics(tmp_path) if row["l1_loss"]]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 76
+
+
+def test_two_hosts_train_what_one_does(tmp_path, uninterrupted):
+    processes = [
+        launch(
+            tmp_path,
+            # Slurm's variables, by which JAX finds the hosts of a job.
+            {
+                "SLURM_JOB_ID": str(os.getpid()),
+                "SLURM_STEP_NODELIST": "localhost",
+                "SLURM_NTASKS": "2",
+                "SLURM_PROCID": str(host),
+                "SLURM_LOCALID": "0",
+            },
+            epochs=1,
+        )
+        for host in range(2)
+    ]
+    outputs = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert "23 validation photos" in outputs[0]
+    assert "validation photos" not in outputs[1]
+    assert latest_step(tmp_path) == 19
