@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
       SystemExit: with status 2, after usage errors, as argparse does.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m colorgan_jax", description="Colour for black-and-white photos."
+        prog="python -m colorgan_jax", description="Color for black-and-white photos."
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

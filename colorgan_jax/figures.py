@@ -10,8 +10,8 @@ matplotlib.use("Agg")  # Files only: no window system is needed.
 import matplotlib.pyplot as plt
 import numpy as np
 
-# Okabe and Ito's palette: distinct also to the colour-blind.
-_BLUE, _VERMILION, _GREEN, _GREY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
+# Okabe and Ito's palette: distinct also to the color-blind.
+_BLUE, _VERMILION, _GREEN, _GRAY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
 
 
 def save_comparison_grid(
@@ -61,7 +61,7 @@ def save_loss_curves(path: str | os.PathLike, rows: Sequence[dict[str, float]]) 
       rows: of metrics.csv: each has "step" and "epoch" (a float), and either
         "generator_loss" and, where the discriminator was trained, "discriminator_loss",
         averaged over the steps since the row before, or "validation_psnr" and
-        "validation_psnr_grey".
+        "validation_psnr_gray".
     """
     figure, (discriminator, generator, psnr) = plt.subplots(
         1, 3, figsize=(13, 3.8), layout="constrained"
@@ -74,7 +74,7 @@ def save_loss_curves(path: str | os.PathLike, rows: Sequence[dict[str, float]]) 
         _plot_loss(axis, losses, title, color)
         axis.set(title=title.replace("_", " ").capitalize(), xlabel="epoch")
     discriminator.axhline(
-        np.log(2), color=_GREY, linestyle=":", label="undecided, ln 2"
+        np.log(2), color=_GRAY, linestyle=":", label="undecided, ln 2"
     )
     discriminator.legend()
     generator.legend()
@@ -84,9 +84,9 @@ def save_loss_curves(path: str | os.PathLike, rows: Sequence[dict[str, float]]) 
     for name, label, style in (
         ("validation_psnr", "generated", {"color": _GREEN, "marker": "o"}),
         (
-            "validation_psnr_grey",
-            "grey (ab = 0)",
-            {"color": _GREY, "marker": "s", "linestyle": "--"},
+            "validation_psnr_gray",
+            "gray (ab = 0)",
+            {"color": _GRAY, "marker": "s", "linestyle": "--"},
         ),
     ):
         psnr.plot(epochs, [row[name] for row in validations], label=label, **style)

@@ -1,4 +1,4 @@
-"""Colour for photos: the trained generator without BatchNorm, its file, and its use.
+"""Color for photos: the trained generator without BatchNorm, its file, and its use.
 
 Inference needs only `params`: after training, BatchNorm is folded into the
 convolutions before it, and the depth and width of the network are read off the
@@ -10,7 +10,7 @@ shapes. The folded parameters of a generator for SxS pixels, S = 2 ** N, are
 in float32, where I channels go in, O come out, and decoder_1 is the innermost block. With
 `encoder="efficientnet"` the layers of `efficientnet.BLOCKS` take the place of encoder_1 to
 encoder_5, under their own names: {"stem": {"kernel": [3, 3, 1, 32], "bias": [32]}, ...,
-"bottleneck_16_project": ...}. Layouts and ranges of colours are those of `lab`.
+"bottleneck_16_project": ...}. Layouts and ranges of colors are those of `lab`.
 """
 
 import json
@@ -45,7 +45,7 @@ RELEASED_PARAMS = Path(__file__).parent / "weights" / PARAMS_FILE
 _FORMAT = "colorgan_jax generator"
 _FORMAT_VERSION = "2"
 
-# `recolor_photo` does the colour maths of a large photo on this many pixels at a time:
+# `recolor_photo` does the color maths of a large photo on this many pixels at a time:
 # it bounds the memory, and one compiled function serves photos of all sizes.
 _CHUNK_PIXELS = 2**16
 
@@ -216,8 +216,8 @@ def predict_ab(params: Params, L: jax.Array) -> jax.Array:
 def colorize(params: Params, L: jax.Array, *, saturation: ArrayLike = 1.0) -> jax.Array:
     """Colorizes images that are given by their CIE lightness.
 
-    The network sees L resized to its own size; the colours that it predicts are
-    resized back and joined with the given L. Where sRGB cannot show such a colour at
+    The network sees L resized to its own size; the colors that it predicts are
+    resized back and joined with the given L. Where sRGB cannot show such a color at
     that lightness, its chroma is lowered: the result has the given lightness.
 
     Compiled once for each shape of L. `jit`, `vmap` and `grad` go through it.
@@ -226,8 +226,8 @@ def colorize(params: Params, L: jax.Array, *, saturation: ArrayLike = 1.0) -> ja
       params: parameters of a generator, from `load_params` or `fold_batch_norm`.
       L: floats [..., H, W], CIE lightness in [0, 100]; any number of leading
         dimensions, any height and width.
-      saturation: factor on the predicted ab, from 0 on: 0 gives grey, more than 1
-        stronger colours. Another value compiles nothing anew.
+      saturation: factor on the predicted ab, from 0 on: 0 gives gray, more than 1
+        stronger colors. Another value compiles nothing anew.
 
     Returns:
       sRGB, float32 [..., H, W, 3] in [0, 1].
@@ -271,7 +271,7 @@ def _join(L: jax.Array, ab: jax.Array) -> jax.Array:
 def colorize_photo(
     params: Params, rgb: np.ndarray, *, saturation: float = 1.0
 ) -> np.ndarray:
-    """Colorizes one photo at its full resolution; its own colours are ignored.
+    """Colorizes one photo at its full resolution; its own colors are ignored.
 
     The same as `colorize` up to the method of resizing, for photos on the host:
     nothing is compiled anew for another size, and memory stays bounded.
@@ -300,7 +300,7 @@ def colorize_photo(
 
 
 def predict_photos_ab(params: Params, rgb: np.ndarray) -> np.ndarray:
-    """The colours of photos that are as small as the network sees them.
+    """The colors of photos that are as small as the network sees them.
 
     Together with `recolor_photo` this is `colorize_photo` in two steps, for programs that
     colorize many photos: several share this step, and the other runs in threads.
@@ -326,13 +326,13 @@ def _predict_photos_ab(params: Params, rgb: jax.Array) -> jax.Array:
 def recolor_photo(
     rgb: np.ndarray, ab: np.ndarray, *, saturation: float = 1.0
 ) -> np.ndarray:
-    """Gives a photo other colours of any resolution, and keeps its own lightness.
+    """Gives a photo other colors of any resolution, and keeps its own lightness.
 
     Threads may call this side by side.
 
     Args:
       rgb: uint8 [H, W, 3], sRGB in [0, 255].
-      ab: float32 [h, w, 2], the network's colours in [-1, 1].
+      ab: float32 [h, w, 2], the network's colors in [-1, 1].
       saturation: as for `colorize`.
 
     Returns:

@@ -1,12 +1,12 @@
 """Conversion between sRGB and CIE Lab, and the networks' scaling of Lab, in JAX.
 
-The one place with colour maths. All functions are pure, elementwise over the
-leading dimensions, and fit for `jit`, `vmap` and `grad`. Colours are floats with
+The one place with color maths. All functions are pure, elementwise over the
+leading dimensions, and fit for `jit`, `vmap` and `grad`. Colors are floats with
 the channels last:
 
     rgb  [..., 3]  sRGB with its transfer curve, each channel in [0, 1]
     lab  [..., 3]  CIE Lab for the D65 white point: L in [0, 100], a and b in
-                   about [-110, 110] (for sRGB colours: -86..98 and -108..95)
+                   about [-110, 110] (for sRGB colors: -86..98 and -108..95)
     L    [..., 1]  L / 50 - 1, in [-1, 1]     (scaled for the networks)
     ab   [..., 2]  ab / 110, in [-1, 1]       (scaled for the networks)
 
@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 # How the networks see Lab: L / L_SCALE - 1 and ab / AB_SCALE. 110 covers every
-# sRGB colour, so that the range of tanh does.
+# sRGB color, so that the range of tanh does.
 L_SCALE = 50.0
 AB_SCALE = 110.0
 
@@ -34,7 +34,7 @@ _XYZ_FROM_RGB = np.array(
     ]
 )
 # XYZ relative to the white point. The white point is that of rgb = (1, 1, 1), so
-# that grey has ab = 0 exactly and not only up to the rounding of published tables.
+# that gray has ab = 0 exactly and not only up to the rounding of published tables.
 _RELATIVE_XYZ_FROM_RGB = _XYZ_FROM_RGB / _XYZ_FROM_RGB.sum(axis=1, keepdims=True)
 _RGB_FROM_RELATIVE_XYZ = np.linalg.inv(_RELATIVE_XYZ_FROM_RGB)
 
@@ -73,7 +73,7 @@ def rgb_to_lab(rgb: jax.Array) -> jax.Array:
 def lab_to_rgb(lab: jax.Array) -> jax.Array:
     """Converts CIE Lab (D65) to sRGB, clipped to [0, 1].
 
-    Clipping a colour outside the sRGB gamut changes its lightness and hue; see
+    Clipping a color outside the sRGB gamut changes its lightness and hue; see
     `limit_chroma`.
 
     Args:
@@ -93,13 +93,13 @@ def lab_to_rgb(lab: jax.Array) -> jax.Array:
 
 
 def limit_chroma(lab: jax.Array) -> jax.Array:
-    """Scales ab towards grey, as little as needed, until sRGB can show the colour.
+    """Scales ab toward gray, as little as needed, until sRGB can show the color.
 
     L and hue are kept exactly, where the clipping of `lab_to_rgb` would change
-    both. Colours that sRGB can show are returned unchanged. The factor is found by
+    both. Colors that sRGB can show are returned unchanged. The factor is found by
     bisection in linear rgb and is a constant to differentiation, so that gradients
     reach ab scaled by it. (Beside the ridge of yellow, for one in 10,000 pairs of L
-    and hue, a line from grey leaves the gamut and enters it again; the colour found
+    and hue, a line from gray leaves the gamut and enters it again; the color found
     there is on the gamut's surface too, but not always at the farthest crossing.)
 
     Args:
@@ -140,7 +140,7 @@ def to_network(lab: jax.Array) -> tuple[jax.Array, jax.Array]:
       lab: floats [..., 3], L in [0, 100].
 
     Returns:
-      L [..., 1] and ab [..., 2], both in [-1, 1] for sRGB colours.
+      L [..., 1] and ab [..., 2], both in [-1, 1] for sRGB colors.
     """
     return lab[..., :1] / L_SCALE - 1, lab[..., 1:] / AB_SCALE
 
@@ -156,7 +156,7 @@ def from_network(L: jax.Array, ab: jax.Array) -> jax.Array:
 def _channels(
     colors: jax.Array, function: str
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Takes colours [..., 3] apart, and promotes half precision, too coarse for Lab."""
+    """Takes colors [..., 3] apart, and promotes half precision, too coarse for Lab."""
     colors = jnp.asarray(colors)
     if not jnp.issubdtype(colors.dtype, jnp.floating):
         raise TypeError(
@@ -164,7 +164,7 @@ def _channels(
         )
     if colors.ndim == 0 or colors.shape[-1] != 3:
         raise ValueError(
-            f"{function} takes colours of shape [..., 3], not {colors.shape}."
+            f"{function} takes colors of shape [..., 3], not {colors.shape}."
         )
     colors = colors.astype(jnp.promote_types(colors.dtype, jnp.float32))
     return colors[..., 0], colors[..., 1], colors[..., 2]
@@ -173,7 +173,7 @@ def _channels(
 def _transform(
     matrix: np.ndarray, x: jax.Array, y: jax.Array, z: jax.Array
 ) -> list[jax.Array]:
-    """Multiplies each colour (x, y, z) by a 3x3 matrix.
+    """Multiplies each color (x, y, z) by a 3x3 matrix.
 
     Written as sums, because matrix units on GPU and TPU round to fewer bits.
     """
@@ -208,7 +208,7 @@ def _inverse_f(f: jax.Array) -> jax.Array:
 
 
 def _lab_to_linear_rgb(L: jax.Array, a: jax.Array, b: jax.Array) -> list[jax.Array]:
-    """Linear red, green and blue, outside [0, 1] for colours outside the gamut."""
+    """Linear red, green and blue, outside [0, 1] for colors outside the gamut."""
     fy = (L + 16) / 116
     relative_xyz = (_inverse_f(f) for f in (fy + a / 500, fy, fy - b / 200))
     return _transform(_RGB_FROM_RELATIVE_XYZ, *relative_xyz)

@@ -29,8 +29,8 @@ PHOTO_EXTENSIONS = tuple(_WRITE_OPTIONS)
 # A 24-megapixel photo takes an eighth of it.
 MAXIMUM_PIXELS = 178_956_970
 
-# Below this `colour_strength` no colour is seen but in single spots.
-NEARLY_GREY = 4.0
+# Below this `color_strength` no color is seen but in single spots.
+NEARLY_GRAY = 4.0
 
 # Profiles of sRGB itself, which most cameras embed: converting them would change
 # nothing and take longer than decoding.
@@ -55,7 +55,7 @@ def read_photo(
 ) -> np.ndarray:
     """Reads a JPEG, PNG or WebP photo as upright sRGB.
 
-    The EXIF orientation and an embedded colour profile are applied, transparency is
+    The EXIF orientation and an embedded color profile are applied, transparency is
     composited on white, 16 bits become 8, and of an animation the first frame is taken.
     Threads may call this side by side; decoding releases Python's global lock.
 
@@ -160,7 +160,7 @@ def _to_srgb(image: Image.Image) -> Image.Image:
     alpha = None
     if image.mode.startswith("I"):
         image = _to_8_bits(image)
-    elif image.has_transparency_data:  # also a palette's, or one transparent colour
+    elif image.has_transparency_data:  # also a palette's, or one transparent color
         alpha = image.convert("RGBA").getchannel("A")
     if image.mode in ("1", "LA"):
         image = image.convert("L")
@@ -173,19 +173,19 @@ def _to_srgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
-    """Scales a 16-bit grey image to 8 bits, where Pillow's own conversion would clip.
+    """Scales a 16-bit gray image to 8 bits, where Pillow's own conversion would clip.
 
-    (Pillow reads 16-bit colour as 8 bits of its own accord.)
+    (Pillow reads 16-bit color as 8 bits of its own accord.)
     """
     values = np.asarray(image).astype(np.uint32)
-    grey = ((values * 255 + 32767) // 65535).astype(np.uint8)
-    if "transparency" in image.info:  # one grey value that white shows through
-        grey[values == image.info["transparency"]] = 255
-    return Image.fromarray(grey)
+    gray = ((values * 255 + 32767) // 65535).astype(np.uint8)
+    if "transparency" in image.info:  # one gray value that white shows through
+        gray[values == image.info["transparency"]] = 255
+    return Image.fromarray(gray)
 
 
 def _apply_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Converts a grey, RGB or CMYK image to sRGB, by its ICC profile if it can be."""
+    """Converts a gray, RGB or CMYK image to sRGB, by its ICC profile if it can be."""
     if not profile:
         return _to_rgb(image)
     try:
@@ -196,7 +196,7 @@ def _apply_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
             image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
         )
     except (ImageCms.PyCMSError, OSError):
-        # Damaged, or of another colour space than the pixels: as if there were none.
+        # Damaged, or of another color space than the pixels: as if there were none.
         return _to_rgb(image)
 
 
@@ -242,14 +242,14 @@ def resize_photo(photo: np.ndarray, height: int, width: int) -> np.ndarray:
     return resized.reshape(height, width, *photo.shape[2:])
 
 
-def colour_strength(rgb: np.ndarray) -> float:
+def color_strength(rgb: np.ndarray) -> float:
     """Mean difference between the strongest and the weakest channel of the pixels.
 
     Args:
       rgb: uint8 [height, width, 3].
 
     Returns:
-      0 for a grey photo, up to 255; compare `NEARLY_GREY`.
+      0 for a gray photo, up to 255; compare `NEARLY_GRAY`.
     """
     return float(np.mean(rgb.max(axis=-1) - rgb.min(axis=-1)))
 
@@ -257,7 +257,7 @@ def colour_strength(rgb: np.ndarray) -> float:
 def write_photo(path: str | os.PathLike, photo: np.ndarray) -> None:
     """Writes a photo in the format that the extension names, replacing an older file.
 
-    JPEG and WebP have quality 95, and JPEG keeps its colours at full resolution. The
+    JPEG and WebP have quality 95, and JPEG keeps its colors at full resolution. The
     file appears whole or not at all.
 
     Args:

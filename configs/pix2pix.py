@@ -3,7 +3,7 @@
     python launch.py --config=configs/pix2pix.py --config.data.source=PHOTOS
 
 For a GPU or TPU. On 2 cores (AMD EPYC, AVX-512) it takes 2 photos a second, an hour and
-a half an epoch; 3,000 photos do not yet beat grey (README.md, "What was measured"). The
+a half an epoch; 3,000 photos do not yet beat gray (README.md, "What was measured"). The
 result of all 100 epochs is not yet measured; the report's own is 20.39 dB at peak 1.0.
 """
 
@@ -50,7 +50,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.smallest_crop = (
         1.0  # Side of random crops, of the photo's; 1: no crops.
     )
-    config.data.minimum_colour = 4.0  # Of 255; below it a photo counts as grey.
+    config.data.minimum_color = 4.0  # Of 255; below it a photo counts as gray.
     config.data.memory_gigabytes = 4.0  # 12,000 photos take 2.4; above it, re-decode.
 
     config.log_every_steps = 25

@@ -6,7 +6,7 @@ package are of this recipe (docs/model-card.md).
 
 The outer five encoder blocks are EfficientNet-Lite0's, as it was trained on ImageNet, and
 are not trained further. On 2 cores (AMD EPYC, AVX-512) it takes 13 photos a second, an hour
-and a quarter in all, and 2,000 validation photos have 24.28 dB, where grey has 22.71.
+and a quarter in all, and 2,000 validation photos have 24.28 dB, where gray has 22.71.
 """
 
 import ml_collections

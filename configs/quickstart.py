@@ -3,8 +3,8 @@
     python launch.py --config=configs/quickstart.py
 
 On 2 cores (AMD EPYC, AVX-512) it took 126 seconds, compilation included. Expected PSNR:
-25.0 dB on held-out squares of the photos (grey: 21.8) and 25.4 dB on training squares
-(grey: 19.7).
+25.0 dB on held-out squares of the photos (gray: 21.8) and 25.4 dB on training squares
+(gray: 19.7).
 """
 
 import ml_collections

@@ -20,7 +20,7 @@ COUNT = 5
 
 
 def save_photos(folder: Path, size: int = 24) -> None:
-    """Five "real" photos of noise, and five smooth "generated" ones, told by colour."""
+    """Five "real" photos of noise, and five smooth "generated" ones, told by color."""
     random = np.random.default_rng(0)
     for number in range(COUNT):
         for kind in ("real", "generated"):
@@ -62,7 +62,7 @@ def find_token(page: str) -> str:
 
 
 def identify(png: bytes) -> str:
-    """The name of the photo that was sent, told by its colours as `save_photos` made."""
+    """The name of the photo that was sent, told by its colors as `save_photos` made."""
     red, green, _ = np.array(Image.open(io.BytesIO(png)))[0, 0]
     return f"{'real' if green else 'generated'}-{red // 40}.png"
 

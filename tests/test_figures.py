@@ -6,7 +6,7 @@ from PIL import Image
 from colorgan_jax import figures
 
 
-def test_loss_curves_show_means_of_epochs_and_grey(tmp_path, drawn):
+def test_loss_curves_show_means_of_epochs_and_gray(tmp_path, drawn):
     def losses(step, epoch, value):
         return {
             "step": step,
@@ -18,7 +18,7 @@ def test_loss_curves_show_means_of_epochs_and_grey(tmp_path, drawn):
     rows = [
         losses(6, 0.6, 1.0),
         losses(10, 1.0, 2.0),  # Four steps: counts less than the row of six.
-        {"step": 10, "epoch": 1.0, "validation_psnr": 22, "validation_psnr_grey": 23},
+        {"step": 10, "epoch": 1.0, "validation_psnr": 22, "validation_psnr_gray": 23},
         losses(20, 2.0, 3.0),
         losses(25, 2.5, 9.0),  # Of an epoch that is not over: has no mean yet.
     ]
@@ -30,7 +30,7 @@ def test_loss_curves_show_means_of_epochs_and_grey(tmp_path, drawn):
             lines["mean of an epoch"], [[0.5, factor * 1.4], [1.5, factor * 3.0]]
         )
     lines = {line.get_label(): line.get_xydata().tolist() for line in psnr.lines}
-    assert lines == {"generated": [[1, 22]], "grey (ab = 0)": [[1, 23]]}
+    assert lines == {"generated": [[1, 22]], "gray (ab = 0)": [[1, 23]]}
     assert Image.open(tmp_path / "curves.png").width > 1000
 
 
@@ -55,7 +55,7 @@ def test_a_discriminator_that_is_trained_later_has_its_own_curve(tmp_path, drawn
 
 def test_a_grid_has_a_row_for_each_photo_in_each_column(tmp_path, drawn):
     photos = [np.full((8, 8, 3), value, np.float32) for value in (0.0, 0.5)]
-    columns = {"grey": photos, "generated": photos[::-1], "real": photos}
+    columns = {"gray": photos, "generated": photos[::-1], "real": photos}
     figures.save_comparison_grid(tmp_path / "grid.png", columns)
     shown = [[axis.images[0].get_array()[0, 0, 0] for axis in drawn()[-1].axes]]
     np.testing.assert_array_equal(
@@ -65,13 +65,13 @@ def test_a_grid_has_a_row_for_each_photo_in_each_column(tmp_path, drawn):
     assert Image.open(tmp_path / "grid.png").width > 1000
 
 
-def test_rows_and_photos_of_a_grid_can_be_labelled(tmp_path, drawn):
+def test_rows_and_photos_of_a_grid_can_be_labeled(tmp_path, drawn):
     photos = [np.full((8, 8, 3), 0.5)] * 2
     figures.save_comparison_grid(
         tmp_path / "grid.png",
-        {"grey": photos, "real": photos},
+        {"gray": photos, "real": photos},
         row_labels=["best", "worst"],
-        captions={"grey": ["24.1 dB", "9.9 dB"]},
+        captions={"gray": ["24.1 dB", "9.9 dB"]},
     )
     axes = drawn()[-1].axes
     assert [axis.get_ylabel() for axis in axes] == ["best", "", "worst", ""]

@@ -79,7 +79,7 @@ def lightness(*shape):
 
 
 def photo(height, width):
-    """A colour photo uint8 [H, W, 3]."""
+    """A color photo uint8 [H, W, 3]."""
     red, green = lightness(height, width), lightness(width, height).T
     return (2.55 * np.stack([red, green, 100 - red], axis=-1)).astype(np.uint8)
 
@@ -207,7 +207,7 @@ def test_lightness_is_the_given_one(params, shape):
     rgb = np.asarray(colorize(params, L))
     assert rgb.shape == (*shape, 3) and rgb.dtype == np.float32
     assert rgb.min() >= 0 and rgb.max() <= 1
-    assert np.ptp(rgb, axis=-1).mean() > 0.05  # it did put colour in
+    assert np.ptp(rgb, axis=-1).mean() > 0.05  # it did put color in
     result = skimage.color.rgb2lab(rgb.astype(float))[..., 0]
     np.testing.assert_allclose(result, L, atol=0.02, rtol=0)
 
@@ -233,7 +233,7 @@ def test_jit_and_vmap_change_nothing(params):
 
 @jax.jit
 def gradients(params, L):
-    """Of a weighted mean of the colours, by the parameters and by L."""
+    """Of a weighted mean of the colors, by the parameters and by L."""
 
     def mean(params, L):
         return jnp.sum(colorize(params, L) * jnp.arange(3.0)) / L.size
@@ -242,7 +242,7 @@ def gradients(params, L):
 
 
 def test_gradients_equal_finite_differences(params):
-    # Pale colours of medium lightness, where no chroma is limited and no gradient cut.
+    # Pale colors of medium lightness, where no chroma is limited and no gradient cut.
     L = 40 + 0.2 * lightness(20, 24)
     pale = {**params, "decoder_4": jax.tree.map(lambda x: x / 50, params["decoder_4"])}
     by_params, by_L = gradients(pale, L)
@@ -335,7 +335,7 @@ def test_colorize_photo_keeps_lightness(params):
     result = colorize_photo(params, rgb)
     before = cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     after = cv2.cvtColor(result.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-    # Rounding to 8 bits is worth up to half a unit of L in saturated colours.
+    # Rounding to 8 bits is worth up to half a unit of L in saturated colors.
     np.testing.assert_allclose(after[..., 0], before[..., 0], atol=0.6, rtol=0)
     assert np.abs(after[..., 1:] - before[..., 1:]).mean() > 5
 

@@ -24,7 +24,7 @@ def rgb_grid(steps):
 
 
 def saturated_lab(count=20_000):
-    """Random Lab colours, most of them outside the sRGB gamut."""
+    """Random Lab colors, most of them outside the sRGB gamut."""
     random = np.random.default_rng(0)
     lab = random.uniform([2, -110, -110], [98, 110, 110], size=(count, 3))
     return lab.astype(np.float32)
@@ -74,12 +74,12 @@ def test_published_values(rgb, lab):
     )
 
 
-def test_grey_has_no_colour():
-    grey = np.repeat(np.arange(256, dtype=np.float32)[:, None] / 255, 3, axis=1)
-    np.testing.assert_allclose(rgb_to_lab(grey)[:, 1:], 0, atol=1e-4)
+def test_gray_has_no_color():
+    gray = np.repeat(np.arange(256, dtype=np.float32)[:, None] / 255, 3, axis=1)
+    np.testing.assert_allclose(rgb_to_lab(gray)[:, 1:], 0, atol=1e-4)
 
 
-def test_every_8_bit_colour_survives_the_round_trip_and_limit_chroma():
+def test_every_8_bit_color_survives_the_round_trip_and_limit_chroma():
     @jax.jit
     def round_trip(rgb):
         lab = rgb_to_lab(rgb)
@@ -87,7 +87,7 @@ def test_every_8_bit_colour_survives_the_round_trip_and_limit_chroma():
 
     axis = np.arange(256, dtype=np.float32) / 255
     green, blue = np.meshgrid(axis, axis, indexing="ij")
-    # Four values of red at a time: 64 calls with 262,144 colours each.
+    # Four values of red at a time: 64 calls with 262,144 colors each.
     for reds in axis.reshape(64, 4):
         rgb = np.stack([np.stack([green * 0 + r, green, blue], -1) for r in reds])
         result, untouched = round_trip(rgb)
@@ -176,7 +176,7 @@ def test_limit_chroma_stays_in_gamut_keeps_hue_and_is_maximal():
     assert outside.mean() > 0.999
 
 
-def test_limit_chroma_turns_impossible_lightness_grey():
+def test_limit_chroma_turns_impossible_lightness_gray():
     lab = np.array([[0, 60, 40], [100, 60, 40], [-5, 60, 40], [120, 60, 40]])
     limited = limit_chroma(lab.astype(np.float32))
     np.testing.assert_allclose(limited[:, 1:], 0, atol=0.2)

@@ -1,4 +1,4 @@
-"""Photo files of every kind that people have, against colours known beforehand."""
+"""Photo files of every kind that people have, against colors known beforehand."""
 
 import io
 import os
@@ -25,7 +25,7 @@ from colorgan_jax.photos import (
 
 # Six flat squares: whatever turns, flips or swaps channels shows, and lossy formats
 # keep them.
-COLOURS = np.array(
+COLORS = np.array(
     [
         [[200, 40, 30], [30, 180, 60]],
         [[20, 50, 190], [240, 230, 60]],
@@ -33,8 +33,8 @@ COLOURS = np.array(
     ],
     np.uint8,
 )
-PHOTO = COLOURS.repeat(32, axis=0).repeat(32, axis=1)  # [96, 64, 3]
-GREY = cv2.cvtColor(PHOTO, cv2.COLOR_RGB2GRAY)
+PHOTO = COLORS.repeat(32, axis=0).repeat(32, axis=1)  # [96, 64, 3]
+GRAY = cv2.cvtColor(PHOTO, cv2.COLOR_RGB2GRAY)
 
 
 def encode(image: Image.Image | np.ndarray, format: str, **options) -> bytes:
@@ -81,22 +81,22 @@ def test_progressive_jpeg():
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
-def test_grey_has_three_equal_channels(format):
+def test_gray_has_three_equal_channels(format):
     options = {} if format == "PNG" else {"quality": 100}
-    photo = read_photo(encode(GREY, format, **options))
-    assert_near(photo, np.stack([GREY] * 3, axis=-1), 2)
+    photo = read_photo(encode(GRAY, format, **options))
+    assert_near(photo, np.stack([GRAY] * 3, axis=-1), 2)
     np.testing.assert_array_equal(photo[..., 0], photo[..., 1])
     np.testing.assert_array_equal(photo[..., 0], photo[..., 2])
 
 
 def test_one_bit_png_is_black_and_white():
-    photo = read_photo(encode(Image.fromarray(GREY > 127), "PNG"))
+    photo = read_photo(encode(Image.fromarray(GRAY > 127), "PNG"))
     np.testing.assert_array_equal(
-        photo, np.stack([(GREY > 127) * np.uint8(255)] * 3, axis=-1)
+        photo, np.stack([(GRAY > 127) * np.uint8(255)] * 3, axis=-1)
     )
 
 
-def test_16_bit_grey_is_scaled_over_the_whole_range():
+def test_16_bit_gray_is_scaled_over_the_whole_range():
     wide = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
     encoded = cv2.imencode(".png", wide)[1].tobytes()
     expected = np.rint(wide / 257).astype(np.uint8)
@@ -105,7 +105,7 @@ def test_16_bit_grey_is_scaled_over_the_whole_range():
     )
 
 
-def test_16_bit_colour_is_scaled_over_the_whole_range():
+def test_16_bit_color_is_scaled_over_the_whole_range():
     wide = np.random.default_rng(0).integers(0, 65536, (32, 32, 3)).astype(np.uint16)
     encoded = cv2.imencode(".png", wide[..., ::-1])[1].tobytes()
     assert_near(read_photo(encoded), np.rint(wide / 257).astype(np.uint8), 1)
@@ -120,9 +120,9 @@ def test_alpha_is_composited_on_white(format, alpha):
     assert_near(read_photo(encode(rgba, format, **options)), expected, 1)
 
 
-def test_grey_with_alpha_is_composited_on_white():
-    image = Image.merge("LA", [Image.fromarray(GREY), Image.new("L", (64, 96), 51)])
-    expected = np.rint(GREY * 0.2 + 204).astype(np.uint8)
+def test_gray_with_alpha_is_composited_on_white():
+    image = Image.merge("LA", [Image.fromarray(GRAY), Image.new("L", (64, 96), 51)])
+    expected = np.rint(GRAY * 0.2 + 204).astype(np.uint8)
     assert_near(read_photo(encode(image, "PNG")), np.stack([expected] * 3, axis=-1), 1)
 
 
@@ -144,14 +144,14 @@ def test_transparent_palette_entry_becomes_white(as_bytes):
     np.testing.assert_array_equal(read_photo(encoded), expected)
 
 
-def test_transparent_colour_becomes_white():
+def test_transparent_color_becomes_white():
     expected = PHOTO.copy()
     expected[64:, :32] = 255
     encoded = encode(PHOTO, "PNG", transparency=(10, 10, 10))
     np.testing.assert_array_equal(read_photo(encoded), expected)
 
 
-def test_transparent_16_bit_grey_becomes_white():
+def test_transparent_16_bit_gray_becomes_white():
     wide = np.array([[257 * 10, 257 * 10 + 1, 65535]], np.uint16)
     encoded = cv2.imencode(".png", wide)[1].tobytes()
     end_of_header = 8 + 25  # signature and IHDR
@@ -184,7 +184,7 @@ def test_cmyk_jpeg(transform):
 
 @pytest.mark.parametrize("format", ["PNG", "WEBP"])
 def test_animation_gives_its_first_frame(format):
-    others = [Image.new("RGB", (64, 96), colour) for colour in ("red", "blue")]
+    others = [Image.new("RGB", (64, 96), color) for color in ("red", "blue")]
     options = {"save_all": True, "append_images": others, "duration": 100}
     if format == "WEBP":
         options["lossless"] = True
@@ -274,7 +274,7 @@ print(read_photo("exif.jpg").shape, read_photo("large.jpg", minimum_size=9).shap
     assert done.stderr == ""
 
 
-# --- Colour profiles ---
+# --- Color profiles ---
 
 
 def icc_profile(
@@ -344,7 +344,7 @@ def test_srgb_profile_changes_nothing():
 
 
 @pytest.mark.parametrize("with_alpha", [False, True])
-def test_grey_profile_is_converted_and_stays_grey(with_alpha):
+def test_gray_profile_is_converted_and_stays_gray(with_alpha):
     stored = np.arange(256, dtype=np.uint8).reshape(16, 16)
     image = Image.fromarray(stored)
     if with_alpha:
@@ -367,7 +367,7 @@ def test_grey_profile_is_converted_and_stays_grey(with_alpha):
 @pytest.mark.parametrize(
     "profile",
     [b"no profile at all", ADOBE_RGB[:200], icc_profile(b"GRAY", {b"kTRC": 1.0}, {})],
-    ids=["garbage", "cut", "grey profile on a colour photo"],
+    ids=["garbage", "cut", "gray profile on a color photo"],
 )
 def test_unusable_profile_is_ignored(profile):
     np.testing.assert_array_equal(
@@ -507,7 +507,7 @@ def test_same_size_is_the_same_photo():
 def test_shrinking_one_axis_while_enlarging_the_other_does_not_alias():
     stripes = np.zeros((16, 64, 3), np.float32)
     stripes[:, ::2] = 200.0
-    resized = resize_photo(stripes, 64, 16)  # four stripes to a pixel: flat grey
+    resized = resize_photo(stripes, 64, 16)  # four stripes to a pixel: flat gray
     np.testing.assert_allclose(resized, 100.0, rtol=0, atol=1e-3)
     np.testing.assert_allclose(
         resize_photo(stripes.swapaxes(0, 1), 16, 64), 100.0, rtol=0, atol=1e-3
@@ -517,10 +517,10 @@ def test_shrinking_one_axis_while_enlarging_the_other_does_not_alias():
 def test_enlarging_a_ramp_gives_a_ramp():
     ramp = np.tile(np.arange(16, dtype=np.float32)[None, :, None], (16, 1, 2))
     enlarged = resize_photo(ramp, 64, 64)
-    centres = (np.arange(64) + 0.5) / 4 - 0.5  # pixel centres, not corners, are aligned
+    centers = (np.arange(64) + 0.5) / 4 - 0.5  # pixel centers, not corners, are aligned
     inside = slice(8, -8)
     np.testing.assert_allclose(
-        enlarged[32, inside, 0], centres[inside], rtol=0, atol=0.1
+        enlarged[32, inside, 0], centers[inside], rtol=0, atol=0.1
     )
 
 
@@ -542,12 +542,12 @@ def test_enlarging_an_edge_does_not_overshoot(dtype):
 def test_written_photo_reads_back(tmp_path, name, levels):
     write_photo(tmp_path / name, PHOTO)
     photo = cv2.imread(str(tmp_path / name))[..., ::-1]
-    inside = np.s_[4:28, 4:28]  # WebP blends colours where squares meet
+    inside = np.s_[4:28, 4:28]  # WebP blends colors where squares meet
     assert_near(photo[inside], PHOTO[inside], levels)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_jpeg_keeps_colours_at_full_resolution(tmp_path):
+def test_jpeg_keeps_colors_at_full_resolution(tmp_path):
     stripes = np.zeros((32, 32, 3), np.uint8)
     stripes[:, ::2] = (200, 60, 60)
     stripes[:, 1::2] = (60, 60, 200)

@@ -1,4 +1,4 @@
-"""A generator for tests of all around it: tiny, random, and strong in its colours."""
+"""A generator for tests of all around it: tiny, random, and strong in its colors."""
 
 import numpy as np
 

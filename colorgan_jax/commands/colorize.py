@@ -1,4 +1,4 @@
-"""python -m colorgan_jax colorize: photos in, photos in colour out."""
+"""python -m colorgan_jax colorize: photos in, photos in color out."""
 
 import argparse
 import contextlib
@@ -221,7 +221,7 @@ def _predict(
 
 
 def _finish(output: Path, rgb: np.ndarray, ab: np.ndarray, saturation: float) -> None:
-    """Writes a photo in the colours that the network gave it."""
+    """Writes a photo in the colors that the network gave it."""
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

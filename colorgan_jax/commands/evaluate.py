@@ -13,9 +13,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Adds the command and its options."""
     parser = commands.add_parser(
         "evaluate",
-        help="score trained parameters beside grey and random colours",
-        description="Scores trained parameters on photos, beside grey, the training"
-        " photos' mean colour and random colours. Writes per_photo.csv, summary.json,"
+        help="score trained parameters beside gray and random colors",
+        description="Scores trained parameters on photos, beside gray, the training"
+        " photos' mean color and random colors. Writes per_photo.csv, summary.json,"
         " summary.md and figures.",
     )
     add_params_option(parser)
@@ -32,7 +32,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         required=True,
         type=Path,
         metavar="FOLDER",
-        help="colour photos that no training saw: all below this folder",
+        help="color photos that no training saw: all below this folder",
     )
     parser.add_argument(
         "--output",
@@ -50,9 +50,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     add_saturation_option(parser)
     parser.add_argument(
-        "--leave-out-grey",
+        "--leave-out-gray",
+        "--leave-out-grey",  # The spelling of version 0.1.
         action="store_true",
-        help="leave out photos that are nearly grey",
+        help="leave out photos that are nearly gray",
     )
     parser.set_defaults(run=_run)
 
@@ -78,7 +79,7 @@ def _run(options: argparse.Namespace) -> int:
             options.photos,
             image_size=options.image_size,
             saturation=options.saturation,
-            leave_out_grey=options.leave_out_grey,
+            leave_out_gray=options.leave_out_gray,
         )
     except evaluate.EvaluationError as error:
         raise CommandError(str(error)) from error

@@ -22,13 +22,13 @@ def add_params_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_saturation_option(parser: argparse.ArgumentParser) -> None:
-    """Adds --saturation: how strong the colours are, beside what the generator says."""
+    """Adds --saturation: how strong the colors are, beside what the generator says."""
     parser.add_argument(
         "--saturation",
         default=1.0,
         type=_saturation,
         metavar="FACTOR",
-        help="makes the colours so much stronger, or, below 1, weaker (default:"
+        help="makes the colors so much stronger, or, below 1, weaker (default:"
         " %(default)s)",
     )
 

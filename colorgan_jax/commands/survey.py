@@ -21,7 +21,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="let people rate real and generated photos, and analyze their ratings",
         description="The rating survey: people see real and generated photos, one at a"
         " time and without knowing which is which, and rate from 1 to 5 how realistic"
-        " the colours are.",
+        " the colors are.",
     )
     surveys = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_serve_parser(surveys)

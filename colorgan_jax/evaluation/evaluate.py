@@ -1,14 +1,14 @@
 """How good models are, beside what no model scores.
 
-Each photo is squashed to a square, as in training, its colours are thrown away and made
+Each photo is squashed to a square, as in training, its colors are thrown away and made
 anew by every row of the table: the models, and baselines that look at nothing:
 
-    grey        ab = 0
-    mean ab     the mean colour of the training photos, everywhere
+    gray        ab = 0
+    mean ab     the mean color of the training photos, everywhere
     random ab   uniform in [-110, 110], pixel by pixel: the report's baseline
 
-Every row has the photo's own lightness. A model that does not clearly beat grey has
-learnt nothing.
+Every row has the photo's own lightness. A model that does not clearly beat gray has
+learned nothing.
 """
 
 import dataclasses
@@ -37,16 +37,16 @@ from colorgan_jax.lab import AB_SCALE, lab_to_rgb, limit_chroma, rgb_to_lab
 from colorgan_jax.metrics import perceptual
 from colorgan_jax.metrics import scores as metrics
 from colorgan_jax.photos import (
-    NEARLY_GREY,
+    NEARLY_GRAY,
     PhotoError,
-    colour_strength,
+    color_strength,
     find_photos,
     read_photo,
     resize_photo,
 )
 
 # Rows of the table beside the models.
-GREY, MEAN_AB, RANDOM_AB, REAL = "grey", "mean ab", "random ab", "real photos"
+GRAY, MEAN_AB, RANDOM_AB, REAL = "gray", "mean ab", "random ab", "real photos"
 
 # A photo that is exactly right has an infinite PSNR, and one of them would make the
 # mean infinite. Photos of 8 bits are known up to the error of their rounding, whose
@@ -57,7 +57,7 @@ _BATCH_SIZE = 8
 _RESAMPLES = 10_000
 
 
-METRICS = ("psnr", "report_psnr", "ssim", "lpips", "colourfulness", "ab_error")
+METRICS = ("psnr", "report_psnr", "ssim", "lpips", "colorfulness", "ab_error")
 
 # Smaller photos do not survive the halvings of LPIPS's network.
 MINIMUM_IMAGE_SIZE = 32
@@ -92,14 +92,14 @@ class Evaluation:
       folder: of the photos.
       files: those that were scored, in the order of the scores.
       image_size: height and width in pixels at which they were scored.
-      saturation: of the models' colours, as for `inference.colorize`.
+      saturation: of the models' colors, as for `inference.colorize`.
       scores: row -> metric -> float64 [photos]. The row of the real photos has only
         those metrics that need no reference.
       frechet: row -> Fréchet distance to the real photos over VGG16 features; empty
         where it was left out.
       unreadable: a sentence for each file that could not be read.
-      nearly_grey: how many photos are nearly grey.
-      grey_is_left_out: whether those were left out.
+      nearly_gray: how many photos are nearly gray.
+      gray_is_left_out: whether those were left out.
       left_out: a sentence for each measure that was left out.
     """
 
@@ -112,8 +112,8 @@ class Evaluation:
     scores: dict[str, dict[str, np.ndarray]]
     frechet: dict[str, float]
     unreadable: list[str]
-    nearly_grey: int
-    grey_is_left_out: bool
+    nearly_gray: int
+    gray_is_left_out: bool
     left_out: list[str]
 
 
@@ -134,7 +134,7 @@ def load_models(paths: Sequence[Path]) -> dict[str, Model]:
     ]
     models: dict[str, Model] = {}
     for path, name in zip(paths, names, strict=True):
-        if names.count(name) > 1 or name in (GREY, MEAN_AB, RANDOM_AB, REAL):
+        if names.count(name) > 1 or name in (GRAY, MEAN_AB, RANDOM_AB, REAL):
             name = str(path)
         if name in models:
             raise EvaluationError(f"{path} is given twice.")
@@ -148,7 +148,7 @@ def evaluate(
     *,
     image_size: int = 256,
     saturation: float = 1.0,
-    leave_out_grey: bool = False,
+    leave_out_gray: bool = False,
 ) -> Evaluation:
     """Scores models and baselines on photos, a few photos at a time.
 
@@ -157,8 +157,8 @@ def evaluate(
       folder: all photos below it are scored but those that cannot be read.
       image_size: height and width in pixels to which photos are squashed; a model for
         another size sees them at its own.
-      saturation: of the models' colours, as for `inference.colorize`.
-      leave_out_grey: leaves out photos that are nearly grey.
+      saturation: of the models' colors, as for `inference.colorize`.
+      leave_out_gray: leaves out photos that are nearly gray.
 
     Raises:
       EvaluationError: if there are no photos to score, or `image_size` is too small.
@@ -175,7 +175,7 @@ def evaluate(
     means = [model.training.get("mean_ab") for model in models.values()]
     mean_ab = next((tuple(mean) for mean in means if mean), None)
     params = {name: model.params for name, model in models.items()}
-    photos = _UsablePhotos(files, image_size, leave_out_grey)
+    photos = _UsablePhotos(files, image_size, leave_out_gray)
     has_lpips = perceptual.is_available()
     has_frechet = has_lpips and len(files) >= perceptual.MINIMUM_PHOTOS
     scores = defaultdict(lambda: defaultdict(list))
@@ -192,8 +192,8 @@ def evaluate(
     if not photos.scored:
         raise EvaluationError(
             f"None of the {len(files)} photos in {folder} can be scored:"
-            f" {len(photos.unreadable)} cannot be read, {photos.nearly_grey} are nearly"
-            " grey."
+            f" {len(photos.unreadable)} cannot be read, {photos.nearly_gray} are nearly"
+            " gray."
         )
 
     left_out = [] if has_lpips else [perceptual.HOW_TO_INSTALL]
@@ -219,8 +219,8 @@ def evaluate(
             for row, statistics in features.items()
         },
         unreadable=photos.unreadable,
-        nearly_grey=photos.nearly_grey,
-        grey_is_left_out=leave_out_grey,
+        nearly_gray=photos.nearly_gray,
+        gray_is_left_out=leave_out_gray,
         left_out=left_out,
     )
 
@@ -232,15 +232,15 @@ def colorizations(
     numbers: Sequence[int],
     saturation: float,
 ) -> dict[str, jax.Array]:
-    """Colours the lightness of photos in every way that the table compares.
+    """Colors the lightness of photos in every way that the table compares.
 
     Args:
       models: name -> parameters of a generator.
       mean_ab: of the training photos, if known.
       real: the photos, float sRGB [B, S, S, 3] in [0, 1].
-      numbers: [B], the seeds of the random colours: a photo gets the same in whatever
+      numbers: [B], the seeds of the random colors: a photo gets the same in whatever
         batch it is.
-      saturation: of the models' colours, as for `inference.colorize`.
+      saturation: of the models' colors, as for `inference.colorize`.
 
     Returns:
       Row of the table -> float sRGB [B, S, S, 3] in [0, 1]; the real photos come last.
@@ -250,7 +250,7 @@ def colorizations(
         name: colorize(params, L, saturation=saturation)
         for name, params in models.items()
     }
-    rows[GREY] = _paint(L, np.zeros(2))
+    rows[GRAY] = _paint(L, np.zeros(2))
     if mean_ab is not None:
         rows[MEAN_AB] = _paint(L, np.array(mean_ab))
     random_ab = [
@@ -265,7 +265,7 @@ def colorizations(
 
 @jax.jit
 def _paint(L: jax.Array, ab: np.ndarray) -> jax.Array:
-    """sRGB of L [...] and one colour ab [2] for all."""
+    """sRGB of L [...] and one color ab [2] for all."""
     return lab_to_rgb(limit_chroma(_with_ab(L, jnp.broadcast_to(ab, (*L.shape, 2)))))
 
 
@@ -288,16 +288,16 @@ class _UsablePhotos:
 
     Attributes:
       scored: the files given out so far.
-      unreadable, nearly_grey: as in `Evaluation`.
+      unreadable, nearly_gray: as in `Evaluation`.
     """
 
-    def __init__(self, files: Sequence[Path], image_size: int, leave_out_grey: bool):
+    def __init__(self, files: Sequence[Path], image_size: int, leave_out_gray: bool):
         self._files = files
         self._image_size = image_size
-        self._leave_out_grey = leave_out_grey
+        self._leave_out_gray = leave_out_gray
         self.scored: list[Path] = []
         self.unreadable: list[str] = []
-        self.nearly_grey = 0
+        self.nearly_gray = 0
 
     def batches(self) -> Iterator[tuple[list[int], np.ndarray]]:
         """Reads them all, under a progress bar.
@@ -313,9 +313,9 @@ class _UsablePhotos:
             except PhotoError as error:
                 self.unreadable.append(str(error))
                 continue
-            if colour_strength(photo) < NEARLY_GREY:
-                self.nearly_grey += 1
-                if self._leave_out_grey:
+            if color_strength(photo) < NEARLY_GRAY:
+                self.nearly_gray += 1
+                if self._leave_out_gray:
                     continue
             numbers.append(len(self.scored))
             self.scored.append(file)
@@ -331,9 +331,9 @@ def _measure(
     rgb: jax.Array, reference: np.ndarray | None, has_lpips: bool
 ) -> dict[str, np.ndarray]:
     """Metric -> a value for each photo [B]; without a reference, those that need none."""
-    colourfulness = {"colourfulness": np.asarray(metrics.colourfulness(rgb))}
+    colorfulness = {"colorfulness": np.asarray(metrics.colorfulness(rgb))}
     if reference is None:
-        return colourfulness
+        return colorfulness
     psnr = np.minimum(metrics.psnr(rgb, reference), MAXIMUM_PSNR)
     lpips = {"lpips": np.asarray(perceptual.lpips(rgb, reference))} if has_lpips else {}
     return {
@@ -341,7 +341,7 @@ def _measure(
         "report_psnr": psnr + metrics.REPORT_OFFSET,
         "ssim": metrics.ssim(np.asarray(rgb), reference),
         **lpips,
-        **colourfulness,
+        **colorfulness,
         "ab_error": np.asarray(metrics.ab_error(rgb, reference)),
     }
 
@@ -352,19 +352,19 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
     Returns:
       What JSON can hold. "rows" -> row -> metric -> {"mean", "low", "high"}, where low
       and high are the limits of a 95 % bootstrap interval over photos (None for a
-      single photo); a row also has "colourfulness_ratio" to the real photos and, where
+      single photo); a row also has "colorfulness_ratio" to the real photos and, where
       computed, "frechet_vgg16". "differences" -> reference -> row -> metric likewise,
-      for the differences photo by photo to grey and to the first model. Besides, what
+      for the differences photo by photo to gray and to the first model. Besides, what
       was evaluated, when, and with what.
     """
     scores = evaluation.scores
-    colourfulness = np.mean(scores[REAL]["colourfulness"])
+    colorfulness = np.mean(scores[REAL]["colorfulness"])
     rows: dict[str, Any] = {}
     for row, values in scores.items():
         rows[row] = {metric: _interval(values[metric]) for metric in values}
-        rows[row]["colourfulness_ratio"] = (
-            float(np.mean(values["colourfulness"]) / colourfulness)
-            if colourfulness
+        rows[row]["colorfulness_ratio"] = (
+            float(np.mean(values["colorfulness"]) / colorfulness)
+            if colorfulness
             else None
         )
         if row in evaluation.frechet:
@@ -383,8 +383,8 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
         "image_size": evaluation.image_size,
         "saturation": evaluation.saturation,
         "unreadable": evaluation.unreadable,
-        "nearly_grey": evaluation.nearly_grey,
-        "grey_is_left_out": evaluation.grey_is_left_out,
+        "nearly_gray": evaluation.nearly_gray,
+        "gray_is_left_out": evaluation.gray_is_left_out,
         "left_out": evaluation.left_out,
         "rows": rows,
         "differences": {
@@ -396,7 +396,7 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
                 for row, values in scores.items()
                 if row not in (reference, REAL)
             }
-            for reference in (GREY, next(iter(evaluation.models)))
+            for reference in (GRAY, next(iter(evaluation.models)))
         },
     }
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from colorgan_jax import figures
 from colorgan_jax.evaluation.evaluate import (
-    GREY,
+    GRAY,
     MAXIMUM_PSNR,
     METRICS,
     RANDOM_AB,
@@ -25,13 +25,13 @@ from colorgan_jax.paths import replace_file
 _EXPLANATIONS = f"""\
 - Brackets hold 95 % bootstrap intervals over the photos.
 - PSNR: of sRGB in [0, 1] with a peak of 1, the mean of the photos' own (each at most
-  {MAXIMUM_PSNR:.2f} dB, that of rounding to 8 bits). "minus grey": differences photo by photo.
+  {MAXIMUM_PSNR:.2f} dB, that of rounding to 8 bits). "minus gray": differences photo by photo.
   "as in the report": `cv2.PSNR`, which takes the peak for 255; this adds 48.13 dB.
 - SSIM (Wang et al. 2004): 1 is best. LPIPS (Zhang et al. 2018, AlexNet): 0 is best.
-- Colourfulness (Hasler and Suesstrunk 2003), and its share of the real photos'.
+- Colorfulness (Hasler and Suesstrunk 2003), and its share of the real photos'.
 - ab error: mean distance in CIE ab (CIE76). 0 is best.
 - VGG16 Fréchet distance: over relu5_3 features, so not comparable to FID. 0 is best.
-- grey: ab = 0. mean ab: the training photos' mean colour everywhere. random ab: uniform
+- gray: ab = 0. mean ab: the training photos' mean color everywhere. random ab: uniform
   in [-110, 110], pixel by pixel."""
 
 _GRID_PHOTOS = 2  # of each sort: best, median, worst
@@ -54,9 +54,9 @@ def format_summary(summary: Mapping[str, Any]) -> str:
         lines.append(f"- {name}: {model['path']}, {_describe(model['training'])}.")
     if (factor := summary["saturation"]) != 1:
         lines.append(f"- The models' ab is multiplied by {factor:g} (--saturation).")
-    if count := summary["nearly_grey"]:
-        verb = "left out" if summary["grey_is_left_out"] else "scored like the others"
-        lines.append(f"- Nearly grey photos, {verb}: {count}.")
+    if count := summary["nearly_gray"]:
+        verb = "left out" if summary["gray_is_left_out"] else "scored like the others"
+        lines.append(f"- Nearly gray photos, {verb}: {count}.")
     lines += [f"- Left out: {sentence}" for sentence in summary["left_out"]]
     lines += [f"- Not scored: {sentence}" for sentence in summary["unreadable"]]
     lines.append(f"- {summary['date']}, {summary['software']}, {summary['device']}.")
@@ -74,17 +74,17 @@ def _describe(training: Mapping[str, Any]) -> str:
 
 
 def _main_table(summary: Mapping[str, Any]) -> list[dict[str, str]]:
-    above_grey = summary["differences"][GREY]
+    above_gray = summary["differences"][GRAY]
     return [
         {
             "": row,
             "PSNR, dB": _format_interval(values, "psnr", ".2f"),
-            "minus grey, dB": _format_interval(above_grey.get(row, {}), "psnr", "+.2f"),
+            "minus gray, dB": _format_interval(above_gray.get(row, {}), "psnr", "+.2f"),
             "as in the report, dB": _format_mean(values, "report_psnr", ".2f"),
             "SSIM": _format_mean(values, "ssim", ".3f"),
             "LPIPS": _format_mean(values, "lpips", ".3f"),
-            "colourfulness": _format_mean(values, "colourfulness", ".1f"),
-            "of real": _format_number(values, "colourfulness_ratio", ".0%"),
+            "colorfulness": _format_mean(values, "colorfulness", ".1f"),
+            "of real": _format_number(values, "colorfulness_ratio", ".0%"),
             "ab error": _format_mean(values, "ab_error", ".1f"),
             "VGG16 Fréchet": _format_number(values, "frechet_vgg16", ".2f"),
         }
@@ -99,7 +99,7 @@ def _table_of_differences(differences: Mapping[str, Any]) -> list[dict[str, str]
             "PSNR, dB": _format_interval(values, "psnr", "+.2f"),
             "SSIM": _format_interval(values, "ssim", "+.3f"),
             "LPIPS": _format_interval(values, "lpips", "+.3f"),
-            "colourfulness": _format_interval(values, "colourfulness", "+.1f"),
+            "colorfulness": _format_interval(values, "colorfulness", "+.1f"),
             "ab error": _format_interval(values, "ab_error", "+.1f"),
         }
         for row, values in differences.items()
@@ -158,7 +158,7 @@ def save_grids(folder: Path, evaluation: Evaluation) -> None:
     """Draws the photos on which the first model did best, middling and worst.
 
     Args:
-      folder: gets grid.png (grey, each model, real: the report's figure 3) and
+      folder: gets grid.png (gray, each model, real: the report's figure 3) and
         beside_random.png (each model, random ab, real: its figure 5).
       evaluation: whose photos are read again.
 
@@ -185,7 +185,7 @@ def save_grids(folder: Path, evaluation: Evaluation) -> None:
     }
     captions[REAL] = [file.name[-_CAPTION_LENGTH:] for file in files]
     for name, columns in {
-        "grid.png": (GREY, *models, REAL),
+        "grid.png": (GRAY, *models, REAL),
         "beside_random.png": (*models, RANDOM_AB, REAL),
     }.items():
         figures.save_comparison_grid(

@@ -1,4 +1,4 @@
-"""Measures by networks that learnt to recognise objects: LPIPS, and a Fréchet distance.
+"""Measures by networks that learned to recognize objects: LPIPS, and a Fréchet distance.
 
 Photos are sRGB floats [B, H, W, 3] in [0, 1].
 
@@ -28,7 +28,7 @@ _IMAGENET_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 
 # The Fréchet distance is left out below this number of photos. The fewer there are, the
 # less of a covariance of 512 features they fix, and what they leave open shows as
-# distance: from photos of everyday scenes to the same in grey it is 31 over 100 photos,
+# distance: from photos of everyday scenes to the same in gray it is 31 over 100 photos,
 # 22 over 500 and 18 over 1,000 (measured). That also makes photos that are not the
 # same ones, real as they may be, far apart: 31 over two sets of 500.
 MINIMUM_PHOTOS = 500
@@ -37,7 +37,7 @@ MINIMUM_PHOTOS = 500
 _ALEXNET_MINIMUM_SIZE = 31
 
 # VGG16 sees photos at this height and width. At 256 it takes four times as long or more;
-# weaker colours, grey and random colours come in the same order (measured).
+# weaker colors, gray and random colors come in the same order (measured).
 _VGG16_SIZE = 128
 
 

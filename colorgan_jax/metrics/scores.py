@@ -57,9 +57,9 @@ def ssim(photo: np.ndarray, reference: np.ndarray) -> np.ndarray:
     Wang et al. 2004, "Image Quality Assessment: From Error Visibility to Structural
     Similarity": Gaussian windows of 11x11 pixels with a standard deviation of 1.5,
     K1 = 0.01, K2 = 0.03, wherever a window fits into the photo. They measure one
-    channel; here each of R, G and B is measured, as is usual for colour.
+    channel; here each of R, G and B is measured, as is usual for color.
 
-    Colour has little weight in it: a photo without any has most of its structure.
+    Color has little weight in it: a photo without any has most of its structure.
 
     Args:
       photo: [..., H, W, 3], 11 pixels or more high and wide. Copied to the host.
@@ -97,18 +97,18 @@ def ssim(photo: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return np.reshape(np.array(similarities, np.float32), photo.shape[:-3])
 
 
-def colourfulness(photo: jax.Array) -> jax.Array:
-    """How colourful each photo is: 0 for grey, 33 "moderately", 109 "extremely".
+def colorfulness(photo: jax.Array) -> jax.Array:
+    """How colorful each photo is: 0 for gray, 33 "moderately", 109 "extremely".
 
-    M = sigma_rgyb + 0.3 mu_rgyb over the opponent colours rg = R - G and
+    M = sigma_rgyb + 0.3 mu_rgyb over the opponent colors rg = R - G and
     yb = (R + G) / 2 - B, on the scale of 0 to 255 (Hasler and Suesstrunk 2003,
-    "Measuring Colourfulness in Natural Images", equation for M^(3)).
+    "Measuring Colorfulness in Natural Images", equation for M^(3)).
 
     Args:
       photo: [..., H, W, 3].
 
     Returns:
-      Colourfulness [...].
+      Colorfulness [...].
     """
     red, green, blue = jnp.moveaxis(255 * jnp.asarray(photo), -1, 0)
     opponents = jnp.stack([red - green, (red + green) / 2 - blue])
@@ -121,7 +121,7 @@ def colourfulness(photo: jax.Array) -> jax.Array:
 def ab_error(photo: jax.Array, reference: jax.Array) -> jax.Array:
     """Mean over pixels of the Euclidean distance in CIE ab.
 
-    The colour difference Delta E*ab (CIE 15:2004, CIE76) without its lightness.
+    The color difference Delta E*ab (CIE 15:2004, CIE76) without its lightness.
 
     Args:
       photo: [..., H, W, 3].

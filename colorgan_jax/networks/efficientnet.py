@@ -1,6 +1,6 @@
 """EfficientNet-Lite0 without its head: the outer five blocks of a generator's encoder.
 
-A network that recognises objects (Tan and Le 2019, "EfficientNet: Rethinking Model Scaling
+A network that recognizes objects (Tan and Le 2019, "EfficientNet: Rethinking Model Scaling
 for Convolutional Neural Networks"; the Lite versions have ReLU6 in place of swish, and no
 squeeze-and-excitation). A first convolution, the stem, is followed by a chain of
 bottlenecks (Sandler et al. 2018, "MobileNetV2: Inverted Residuals and Linear Bottlenecks"):

@@ -160,14 +160,14 @@ class DecoderBlock(nn.Module):
 
 
 class Generator(nn.Module):
-    """U-Net from lightness to colour (report, section 2.1 and figure 2).
+    """U-Net from lightness to color (report, section 2.1 and figure 2).
 
     `depth = log2(image_size)` encoder blocks take the image down to one pixel; as many
     decoder blocks take it back up, each but the first fed with the output of the encoder
     block of its own resolution beside that of the decoder block before it.
 
     Beyond the report, the outer five encoder blocks may be EfficientNet-Lite0's, which can
-    start from what they learnt on ImageNet (`pretrained.efficientnet_encoder`).
+    start from what they learned on ImageNet (`pretrained.efficientnet_encoder`).
 
     Attributes:
       filters: output channels of the first encoder block; the report's size is 64.

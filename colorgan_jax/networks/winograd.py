@@ -1,6 +1,6 @@
 """Convolutions of stride 1 with fewer multiplications: faster on CPUs for large images.
 
-In one dimension, the two outputs that a kernel of r taps makes of r + 1 neighbouring
+In one dimension, the two outputs that a kernel of r taps makes of r + 1 neighboring
 inputs take 2 r multiplications. Winograd's minimal filtering takes r + 1:
 
     y = A^T ((G k) * (B^T x)),    A [r + 1, 2],  G [r + 1, r],  B [r + 1, r + 1],

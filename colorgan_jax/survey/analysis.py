@@ -35,7 +35,7 @@ _WIDTH = 80  # Of a report, in columns.
 # what was rated.
 _ENOUGH = 5
 
-# Okabe and Ito's blue and vermilion: distinct also to the colour-blind.
+# Okabe and Ito's blue and vermilion: distinct also to the color-blind.
 _COLORS = {"real": "#0072B2", "generated": "#D55E00"}
 
 

@@ -23,7 +23,7 @@ def choose_photos(
 
     Args:
       real: the folder of photos as the camera took them.
-      generated: the folder of photos with generated colours.
+      generated: the folder of photos with generated colors.
       count: how many of each.
       seed: another one chooses other photos.
       report: is given a sentence about each photo left out and each compromise.

@@ -32,7 +32,7 @@ from starlette.staticfiles import StaticFiles
 
 from colorgan_jax.survey.database import SurveyDatabase, SurveyPhoto
 
-QUESTION = "How realistic are the colours of this photo?"
+QUESTION = "How realistic are the colors of this photo?"
 
 _PAGES = Path(__file__).parent / "pages"
 _COOKIE_SECONDS = 365 * 24 * 3600

@@ -33,7 +33,7 @@ from jax.sharding import NamedSharding
 from tqdm import tqdm
 
 from colorgan_jax.lab import rgb_to_lab, to_network
-from colorgan_jax.photos import PhotoError, colour_strength, resize_photo
+from colorgan_jax.photos import PhotoError, color_strength, resize_photo
 from colorgan_jax.training.sources import DataError, Source, open_source
 
 # TensorFlow serves only tf.data: the accelerators belong to JAX.
@@ -92,14 +92,14 @@ def load_photos(config: ml_collections.ConfigDict) -> tuple[Photos, Photos]:
     """Finds, checks and splits the photos of a run.
 
     Photos are taken in a random order drawn from the seed. Those that cannot be read
-    and those that are nearly grey are left out, counted and named in the log.
+    and those that are nearly gray are left out, counted and named in the log.
 
     Args:
       config: of the run. Reads `seed`, `image_size` and of `data`: `source`,
         `train_photos` and `validation_photos` (how many to use; where there are
         fewer, all are used in the same proportion; `train_photos` 0 means all that
         are not for validation), `smallest_crop` (side of the smallest crop to train on,
-        as a share of the photo's), `minimum_colour` (see `photos.colour_strength`),
+        as a share of the photo's), `minimum_color` (see `photos.color_strength`),
         `memory_gigabytes` (how much of the decoded photos to keep in memory).
 
     Returns:
@@ -141,7 +141,7 @@ def load_photos(config: ml_collections.ConfigDict) -> tuple[Photos, Photos]:
 
 
 def mean_ab(photos: Photos) -> tuple[float, float]:
-    """Mean CIE a and b of photos: the colour of all that looks at none of them.
+    """Mean CIE a and b of photos: the color of all that looks at none of them.
 
     A baseline (see evaluate.py), hence an estimate: of at most 1,000 photos, every
     fourth pixel of every fourth row.
@@ -337,15 +337,15 @@ def _read_usable(
             return np.zeros((size, size, 3), np.uint8), str(error)
         return photo, ""
 
-    indices, unreadable, grey = [], [], []
+    indices, unreadable, gray = [], [], []
     photos = zip(order, _parallel(read, order, tf.uint8, tf.string))
     progress = tqdm(total=wanted, desc="Reading photos", unit="photo", disable=None)
     while len(indices) < wanted and (item := next(photos, None)) is not None:
         index, (photo, error) = item
         if error:
             unreadable.append(error.decode())
-        elif colour_strength(photo) < config.data.minimum_colour:
-            grey.append(source.names[index])
+        elif color_strength(photo) < config.data.minimum_color:
+            gray.append(source.names[index])
         else:
             if fits:
                 pixels[len(indices)] = photo
@@ -354,13 +354,13 @@ def _read_usable(
     progress.close()
     for error in unreadable:
         logging.warning("Left out: %s", error)
-    for name in grey:
-        logging.info("Left out, nearly grey: %s", name)
-    if unreadable or grey:
+    for name in gray:
+        logging.info("Left out, nearly gray: %s", name)
+    if unreadable or gray:
         logging.warning(
-            "Left out %d photos that cannot be read and %d that are nearly grey.",
+            "Left out %d photos that cannot be read and %d that are nearly gray.",
             len(unreadable),
-            len(grey),
+            len(gray),
         )
     if fits:
         pixels = pixels[: len(indices)]

@@ -182,7 +182,7 @@ def train_step(state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
     Where the state's `adversarial_weight` is 0, on the generator alone.
 
     The generator runs forward once: its output trains the discriminator as a constant,
-    and is then judged by the updated discriminator; the gradient of that judgement goes
+    and is then judged by the updated discriminator; the gradient of that judgment goes
     back through the same forward pass.
 
     Args:

@@ -28,9 +28,12 @@ COLUMNS = (
     "generator_gradient_norm",
     "photos_per_second",
     "validation_psnr",
-    "validation_psnr_grey",
+    "validation_psnr_gray",
     "validation_psnr_random",
 )
+
+# Columns of a metrics.csv that version 0.1 began, and what they are called now.
+_RENAMED_COLUMNS = {"validation_psnr_grey": "validation_psnr_gray"}
 
 # How many steps the device is given ahead of the one awaited: enough that it never
 # idles, few enough that what is shown is current and a run stops within moments.
@@ -165,7 +168,7 @@ class Logbook:
         self._write(
             {
                 "validation_psnr": scores["generated"],
-                "validation_psnr_grey": scores["grey"],
+                "validation_psnr_gray": scores["gray"],
                 "validation_psnr_random": scores["random ab"],
             }
         )
@@ -206,7 +209,9 @@ def read_metrics(file: Path) -> list[dict[str, float]]:
         # DictReader fills up a line that a kill cut off with None.
         return [
             {
-                name: int(cell) if name == "step" else float(cell)
+                _RENAMED_COLUMNS.get(name, name): (
+                    int(cell) if name == "step" else float(cell)
+                )
                 for name, cell in row.items()
                 if cell
             }

@@ -10,7 +10,7 @@ import numpy as np
 
 from colorgan_jax.photos import PhotoError, find_photos, read_photo
 
-# The colour photos that the wheel of scikit-image carries, but for motorcycle_right,
+# The color photos that the wheel of scikit-image carries, but for motorcycle_right,
 # which shows what motorcycle_left shows.
 SKIMAGE_PHOTOS = (
     "astronaut.png",
@@ -75,7 +75,7 @@ def open_source(name: str, image_size: int) -> Source:
 
 
 def _skimage_source() -> Source:
-    """Squares cut from scikit-image's colour photos.
+    """Squares cut from scikit-image's color photos.
 
     Each photo is three squares high. Its rightmost column of squares is held out; the
     rest gives training squares half a square apart.

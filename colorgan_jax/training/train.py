@@ -263,7 +263,7 @@ def score(
 
     Returns:
       None if given up, else decibels at peak 1.0, mean of the photos' own values:
-      "generated", "grey" (ab = 0) and "random ab" (the report's baseline: uniform in
+      "generated", "gray" (ab = 0) and "random ab" (the report's baseline: uniform in
       [-110, 110], pixel by pixel).
     """
     batches = data.validation_batches(photos, batch_size=batch_size, sharding=sharding)
@@ -289,7 +289,7 @@ def _score_batch(
     random_ab = jax.random.uniform(key, ab.shape, minval=-1.0, maxval=1.0)
     candidates = {
         "generated": limit_chroma(from_network(L, predict_ab(params, L))),
-        "grey": from_network(L, jnp.zeros_like(ab)),
+        "gray": from_network(L, jnp.zeros_like(ab)),
         "random ab": from_network(L, random_ab),
     }
     return {
@@ -511,7 +511,7 @@ def _write_results(
     figures.save_comparison_grid(
         samples / f"step_{logbook.step:07d}.png",
         {
-            "grey": lab_to_rgb(jnp.stack([L, 0 * L, 0 * L], axis=-1)),
+            "gray": lab_to_rgb(jnp.stack([L, 0 * L, 0 * L], axis=-1)),
             "generated": colorize(params, L),
             "real": real,
         },

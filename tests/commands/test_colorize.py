@@ -47,7 +47,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def params(tmp_path_factory):
-    """The params file of a random generator for 8x8 pixels that gives strong colour."""
+    """The params file of a random generator for 8x8 pixels that gives strong color."""
     path = tmp_path_factory.mktemp("workdir") / "params.safetensors"
     save_params(path, random_params(seed=0), {})
     return str(path)
@@ -74,7 +74,7 @@ def chroma(path):
     return np.ptp(photos.read_photo(path).astype(int), axis=-1).mean()
 
 
-def test_a_grey_photo_gets_colour_and_keeps_size_and_lightness(params, capsys):
+def test_a_gray_photo_gets_color_and_keeps_size_and_lightness(params, capsys):
     save("old.png", channels=1)
     assert main(["colorize", "old.png", "--params", params]) == 0
     output = capsys.readouterr()
@@ -88,23 +88,23 @@ def test_a_grey_photo_gets_colour_and_keeps_size_and_lightness(params, capsys):
     )
 
 
-def test_without_params_photos_come_closer_to_the_real_ones_than_grey():
+def test_without_params_photos_come_closer_to_the_real_ones_than_gray():
     gains = []
     for name in ("astronaut", "chelsea", "coffee", "rocket"):
         real = skimage.transform.resize(getattr(skimage.data, name)(), (256, 256))
         lab = skimage.color.rgb2lab(real)
-        grey = skimage.color.lab2rgb(lab * [1, 0, 0])
-        Image.fromarray(np.round(grey * 255).astype(np.uint8)).save(f"{name}.png")
+        gray = skimage.color.lab2rgb(lab * [1, 0, 0])
+        Image.fromarray(np.round(gray * 255).astype(np.uint8)).save(f"{name}.png")
         assert main(["colorize", f"{name}.png"]) == 0
         generated = photos.read_photo(f"colorized/{name}.png") / 255
         gains.append(
             skimage.metrics.peak_signal_noise_ratio(real, generated)
-            - skimage.metrics.peak_signal_noise_ratio(real, grey)
+            - skimage.metrics.peak_signal_noise_ratio(real, gray)
         )
     assert np.mean(gains) > 2
 
 
-def test_saturation_makes_colours_stronger_or_weaker(params):
+def test_saturation_makes_colors_stronger_or_weaker(params):
     save("a.png", channels=1)
     chromas = []
     for factor in ("0", "0.2", "0.4"):
@@ -173,11 +173,11 @@ def test_a_folder_keeps_its_subfolders_and_a_second_run_gives_the_same(params, c
     Path("album/notes.txt").write_text("no photo, not even tried")
     for _ in range(2):
         # The results lie inside the folder of photos, but are no photos of it.
-        arguments = ["album", "--params", params, "--output", "album/colour"]
+        arguments = ["album", "--params", params, "--output", "album/color"]
         assert main(["colorize", *arguments]) == 0
         assert capsys.readouterr().out.splitlines() == [
-            f"[1/2] {Path('album/colour/a.png')}",
-            f"[2/2] {Path('album/colour/trip/a.png')}",
+            f"[1/2] {Path('album/color/a.png')}",
+            f"[2/2] {Path('album/color/trip/a.png')}",
         ]
 
 
@@ -312,7 +312,7 @@ def test_what_is_in_memory_is_bounded_by_pixels(params, capsys, monkeypatch):
     assert 10_000 < highest() <= 20_000
 
 
-def test_photos_in_batches_get_the_colours_that_they_get_alone(params, capsys):
+def test_photos_in_batches_get_the_colors_that_they_get_alone(params, capsys):
     names = [f"{number}.png" for number in range(7)]
     for number, name in enumerate(names):
         save(name, height=10 + 9 * number)

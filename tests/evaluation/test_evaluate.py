@@ -46,19 +46,19 @@ def workdirs(tmp_path_factory):
 
 
 def coarse_photo(seed):
-    """Squares of 8x8 pixels in random colours."""
+    """Squares of 8x8 pixels in random colors."""
     squares = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
     return squares.repeat(8, axis=0).repeat(8, axis=1)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Five photos in colour, one that is grey, one that is damaged."""
+    """Five photos in color, one that is gray, one that is damaged."""
     folder = tmp_path_factory.mktemp("photos")
     for number in range(5):
         Image.fromarray(coarse_photo(number)).save(folder / f"{number}.png")
-    grey = np.full((SIZE, SIZE, 3), np.arange(SIZE, dtype=np.uint8)[:, None])
-    Image.fromarray(grey).save(folder / "5.png")
+    gray = np.full((SIZE, SIZE, 3), np.arange(SIZE, dtype=np.uint8)[:, None])
+    Image.fromarray(gray).save(folder / "5.png")
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff and no more")
     return folder
 
@@ -70,14 +70,14 @@ def evaluation(workdirs, folder):
 
 def test_scores_are_those_of_scikit_image(evaluation, workdirs):
     assert list(evaluation.scores) == [
-        *("one", "two", "grey", "mean ab", "random ab", "real photos")
+        *("one", "two", "gray", "mean ab", "random ab", "real photos")
     ]
     for number in range(5):
         real = coarse_photo(number) / 255
         L = skimage.color.rgb2lab(real)[..., :1]
         rows = {
             "one": colorize(random_params(0), L[..., 0].astype(np.float32)),
-            "grey": skimage.color.lab2rgb(np.concatenate([L, 0 * L, 0 * L], axis=-1)),
+            "gray": skimage.color.lab2rgb(np.concatenate([L, 0 * L, 0 * L], axis=-1)),
         }
         for row, rgb in rows.items():
             rgb = np.asarray(rgb, np.float64)
@@ -94,15 +94,15 @@ def test_scores_are_those_of_scikit_image(evaluation, workdirs):
                 np.testing.assert_allclose(
                     evaluation.scores[row][metric][number], value, rtol=1e-3
                 )
-    np.testing.assert_allclose(evaluation.scores["grey"]["colourfulness"], 0, atol=0.01)
-    assert list(evaluation.scores["real photos"]) == ["colourfulness"]
+    np.testing.assert_allclose(evaluation.scores["gray"]["colorfulness"], 0, atol=0.01)
+    assert list(evaluation.scores["real photos"]) == ["colorfulness"]
 
 
-def test_the_mean_colour_is_that_of_the_training_photos(evaluation):
+def test_the_mean_color_is_that_of_the_training_photos(evaluation):
     real = coarse_photo(0) / 255
     lab = skimage.color.rgb2lab(real)
     lab[..., 1:] = TRAINING["mean_ab"]
-    # Squares so dark or bright that sRGB has no such colour would be clipped.
+    # Squares so dark or bright that sRGB has no such color would be clipped.
     assert 5 < lab[..., 0].min() and lab[..., 0].max() < 95
     np.testing.assert_allclose(
         evaluation.scores["mean ab"]["psnr"][0],
@@ -111,12 +111,12 @@ def test_the_mean_colour_is_that_of_the_training_photos(evaluation):
     )
 
 
-def test_random_colours_are_uniform_in_the_reports_range(folder):
+def test_random_colors_are_uniform_in_the_reports_range(folder):
     real = np.stack([coarse_photo(number) for number in range(5)]) / np.float32(255)
     rows = evaluate.colorizations({}, None, real, numbers=range(5), saturation=1.0)
     L = skimage.color.rgb2lab(real)[..., :1]
     ab = np.random.default_rng(1).uniform(-110, 110, (*L.shape[:-1], 2))
-    with warnings.catch_warnings(action="ignore"):  # Of colours outside of sRGB.
+    with warnings.catch_warnings(action="ignore"):  # Of colors outside of sRGB.
         expected = skimage.color.lab2rgb(np.concatenate([L, ab], axis=-1))
     # Other random numbers, hence another sample of the same distribution.
     for quantile in (0.1, 0.25, 0.5, 0.75, 0.9):
@@ -139,44 +139,44 @@ def test_scores_do_not_depend_on_the_batches(evaluation, workdirs, folder, monke
             )
 
 
-def test_files_that_cannot_be_read_and_grey_photos_are_counted(
+def test_files_that_cannot_be_read_and_gray_photos_are_counted(
     evaluation, workdirs, folder
 ):
     assert [file.name for file in evaluation.files] == [f"{n}.png" for n in range(6)]
     (sentence,) = evaluation.unreadable
     assert "broken.jpg is damaged" in sentence
-    assert evaluation.nearly_grey == 1
+    assert evaluation.nearly_gray == 1
     without = evaluate.evaluate(
         evaluate.load_models(workdirs[:1]),
         folder,
         image_size=SIZE,
-        leave_out_grey=True,
+        leave_out_gray=True,
     )
     assert [file.name for file in without.files] == [f"{n}.png" for n in range(5)]
-    assert without.nearly_grey == 1
+    assert without.nearly_gray == 1
     text = scorecard.format_summary(evaluate.summarize(without))
-    assert "Nearly grey photos, left out: 1." in text and sentence in text
+    assert "Nearly gray photos, left out: 1." in text and sentence in text
 
 
-def test_a_grey_photo_does_not_make_the_mean_infinite(evaluation):
+def test_a_gray_photo_does_not_make_the_mean_infinite(evaluation):
     # Rounding to 256 values is off by up to half of 1 / 255, uniformly.
     error = np.random.default_rng(0).uniform(-0.5, 0.5, 10**6) / 255
     expected = -10 * np.log10(np.mean(error**2))
     assert evaluation.files[5].name == "5.png"
     np.testing.assert_allclose(
-        evaluation.scores["grey"]["psnr"][5], expected, atol=0.01
+        evaluation.scores["gray"]["psnr"][5], expected, atol=0.01
     )
 
 
 def test_intervals_are_those_of_paired_differences(evaluation):
     differences = evaluate.summarize(evaluation)["differences"]
     scores = evaluation.scores
-    for reference, row in (("grey", "one"), ("one", "two")):
+    for reference, row in (("gray", "one"), ("one", "two")):
         paired = scores[row]["psnr"] - scores[reference]["psnr"]
         interval = differences[reference][row]["psnr"]
         np.testing.assert_allclose(interval["mean"], np.mean(paired))
         assert paired.min() <= interval["low"] < interval["mean"] < interval["high"]
-    assert list(differences) == ["grey", "one"]
+    assert list(differences) == ["gray", "one"]
 
 
 def test_an_interval_is_about_two_standard_errors_wide():
@@ -196,10 +196,10 @@ def test_models_are_named_after_their_work_directories(workdirs, tmp_path):
     assert list(evaluate.load_models([one, two / "params.safetensors"])) == [
         *("one", "two")
     ]
-    for name in ("grey", "one"):
+    for name in ("gray", "one"):
         (tmp_path / name).mkdir()
         save_params(tmp_path / name / "params.safetensors", random_params(0), {})
-    paths = [one, tmp_path / "one", tmp_path / "grey"]
+    paths = [one, tmp_path / "one", tmp_path / "gray"]
     assert list(evaluate.load_models(paths)) == [str(path) for path in paths]
 
 
@@ -207,7 +207,7 @@ def test_the_grid_shows_best_median_and_worst(evaluation, tmp_path, drawn):
     scorecard.save_grids(tmp_path, evaluation)
     grid, beside_random = drawn()
     titles = [axis.get_title() for axis in grid.axes[:4]]
-    assert titles == ["grey", "one", "two", "real photos"]
+    assert titles == ["gray", "one", "two", "real photos"]
     labels = [axis.get_ylabel() for axis in grid.axes[::4]]
     assert labels == ["best", "best", "median", "median", "worst", "worst"]
     psnr = [float(axis.get_xlabel().split()[0]) for axis in grid.axes[1::4]]
@@ -273,7 +273,7 @@ def test_the_command_writes_tables_and_figures(workdirs, folder, tmp_path, capsy
         assert Image.open(output / name).width > 1000
 
 
-def test_without_saturation_a_model_scores_as_grey_does(
+def test_without_saturation_a_model_scores_as_gray_does(
     workdirs, folder, tmp_path, capsys, drawn
 ):
     assert (
@@ -286,13 +286,13 @@ def test_without_saturation_a_model_scores_as_grey_does(
     assert "ab is multiplied by 0 (--saturation)" in capsys.readouterr().out
     summary = json.loads((tmp_path / "summary.json").read_text())
     for metric in ("psnr", "ab_error"):
-        model, grey = (summary["rows"][row][metric]["mean"] for row in ("one", "grey"))
-        np.testing.assert_allclose(model, grey, rtol=1e-4)
-    # The pictures show what was scored: the column of the model is that of grey.
+        model, gray = (summary["rows"][row][metric]["mean"] for row in ("one", "gray"))
+        np.testing.assert_allclose(model, gray, rtol=1e-4)
+    # The pictures show what was scored: the column of the model is that of gray.
     axes = drawn()[0].axes
-    for grey, model in zip(axes[::3], axes[1::3], strict=True):
+    for gray, model in zip(axes[::3], axes[1::3], strict=True):
         np.testing.assert_allclose(
-            *(axis.images[0].get_array() for axis in (grey, model)), atol=1e-3
+            *(axis.images[0].get_array() for axis in (gray, model)), atol=1e-3
         )
 
 
@@ -303,9 +303,9 @@ def test_lpips_is_there_where_its_package_is(workdirs, tmp_path, monkeypatch):
     evaluation = evaluate.evaluate(
         evaluate.load_models(workdirs[:1]), tmp_path, image_size=SIZE
     )
-    (lpips,) = evaluation.scores["grey"]["lpips"]
+    (lpips,) = evaluation.scores["gray"]["lpips"]
     text = scorecard.format_summary(evaluate.summarize(evaluation))
-    (line,) = [line for line in text.splitlines() if line.startswith("| grey")]
+    (line,) = [line for line in text.splitlines() if line.startswith("| gray")]
     assert lpips > 0 and f"{lpips:.3f}" in line
     assert "500 photos" in evaluation.left_out[0]
 
@@ -323,17 +323,17 @@ def test_the_frechet_distance_takes_many_photos(workdirs, folder, monkeypatch):
         evaluate.load_models(workdirs[:1]), folder, image_size=SIZE
     )
     assert evaluation.left_out == []
-    assert list(evaluation.frechet) == ["one", "grey", "mean ab", "random ab"]
+    assert list(evaluation.frechet) == ["one", "gray", "mean ab", "random ab"]
 
     real = [np.asarray(Image.open(folder / f"{n}.png")) / 255 for n in range(6)]
-    grey = [skimage.color.lab2rgb(skimage.color.rgb2lab(r) * [1, 0, 0]) for r in real]
-    real, grey = (np.mean(photos, axis=(1, 2)) for photos in (real, grey))
-    covariances = [np.cov(colors, rowvar=False) for colors in (real, grey)]
+    gray = [skimage.color.lab2rgb(skimage.color.rgb2lab(r) * [1, 0, 0]) for r in real]
+    real, gray = (np.mean(photos, axis=(1, 2)) for photos in (real, gray))
+    covariances = [np.cov(colors, rowvar=False) for colors in (real, gray)]
     root = scipy.linalg.sqrtm(covariances[0] @ covariances[1]).real
-    expected = np.sum((real.mean(axis=0) - grey.mean(axis=0)) ** 2) + np.trace(
+    expected = np.sum((real.mean(axis=0) - gray.mean(axis=0)) ** 2) + np.trace(
         covariances[0] + covariances[1] - 2 * root
     )
-    np.testing.assert_allclose(evaluation.frechet["grey"], expected, rtol=1e-3)
+    np.testing.assert_allclose(evaluation.frechet["gray"], expected, rtol=1e-3)
 
 
 def test_without_its_package_the_command_says_how_to_get_lpips(evaluation):

@@ -25,7 +25,7 @@ needs_networks = pytest.mark.skipif(
 
 
 def random_photos(*shape):
-    """Squares of 8x8 pixels in random colours with noise, float32 in [0, 1]."""
+    """Squares of 8x8 pixels in random colors with noise, float32 in [0, 1]."""
     random = np.random.default_rng(0)
     *batch, height, width, channels = shape
     coarse = random.random((*batch, height // 8 + 1, width // 8 + 1, channels))

@@ -10,7 +10,7 @@ import scipy.signal
 import skimage.color
 from skimage.metrics import peak_signal_noise_ratio
 
-from colorgan_jax.metrics.scores import ab_error, colourfulness, psnr, report_psnr, ssim
+from colorgan_jax.metrics.scores import ab_error, colorfulness, psnr, report_psnr, ssim
 from colorgan_jax.photos import find_photos, read_photo
 
 TEST_PHOTOS = Path(__file__).parents[3] / "shared" / "photos" / "test"
@@ -85,22 +85,22 @@ def test_ssim_of_equal_photos_is_one_and_of_unequal_shapes_an_error():
         ssim(photos[:, :10], photos[:, :10])
 
 
-def test_colourfulness_by_hand():
-    grey, red, half_red = np.zeros((3, 2, 2, 3), np.float32)
-    grey[:] = 0.4
+def test_colorfulness_by_hand():
+    gray, red, half_red = np.zeros((3, 2, 2, 3), np.float32)
+    gray[:] = 0.4
     red[..., 0] = 1
     half_red[0, :, 0] = 1
     # Red has rg = 255 and yb = 127.5, a vector 285.10 long; black has 0 of both. Half of
     # each has half that length as its mean and as its standard deviation.
     expected = [0, 0.3 * 285.0987, 1.3 * 142.5493]
-    result = colourfulness(np.stack([grey, red, half_red]))
+    result = colorfulness(np.stack([gray, red, half_red]))
     np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.skipif(not TEST_PHOTOS.exists(), reason="the test photos are not here")
-def test_colourfulness_of_the_test_photos():
+def test_colorfulness_of_the_test_photos():
     values = [
-        float(colourfulness(read_photo(path).astype(np.float32) / 255))
+        float(colorfulness(read_photo(path).astype(np.float32) / 255))
         for path in find_photos(TEST_PHOTOS)
     ]
     # Measured by whoever put the photos together: README.md beside their folder.

@@ -274,7 +274,7 @@ def test_a_screen_reader_and_the_tab_key_find_everything(survey, browser):
     names = [button(browser, rating).accessible_name for rating in range(1, 6)]
     assert names == ["1, not at all", "2", "3", "4", "5, entirely"]
     scale = browser.find_element(By.CSS_SELECTOR, "[role='group']")
-    question = "How realistic are the colours of this photo?"
+    question = "How realistic are the colors of this photo?"
     assert scale.accessible_name == question
     assert browser.find_element(By.TAG_NAME, "h1").text == question
     bar = browser.find_element(By.TAG_NAME, "progress")
@@ -293,32 +293,32 @@ def test_a_screen_reader_and_the_tab_key_find_everything(survey, browser):
     assert ratings_of(folder, browser) == [2]
 
 
-def relative_luminance(grey):
-    """WCAG 2.2's definition, of a grey in [0, 255]."""
-    value = grey / 255
+def relative_luminance(gray):
+    """WCAG 2.2's definition, of a gray in [0, 255]."""
+    value = gray / 255
     return value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_is_grey_and_legible(url, browser, scheme):
+def test_the_page_is_gray_and_legible(url, browser, scheme):
     feature = {"name": "prefers-color-scheme", "value": scheme}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
     begin(browser, url)
 
-    def grey(element, name):
+    def gray(element, name):
         red, green, blue, *alpha = map(
             float, re.findall(r"[\d.]+", element.value_of_css_property(name))
         )
         assert red == green == blue and alpha in ([], [1.0])
         return red
 
-    ground = grey(browser.find_element(By.TAG_NAME, "body"), "background-color")
+    ground = gray(browser.find_element(By.TAG_NAME, "body"), "background-color")
     assert (ground < 64) == (scheme == "dark")
     for selector in ("h1", ".progress", ".ends", "button"):
         element = browser.find_element(By.CSS_SELECTOR, selector)
-        behind = grey(element, "background-color") if selector == "button" else ground
+        behind = gray(element, "background-color") if selector == "button" else ground
         darker, lighter = sorted(
-            relative_luminance(value) for value in (grey(element, "color"), behind)
+            relative_luminance(value) for value in (gray(element, "color"), behind)
         )
         # WCAG's level AA asks for 4.5.
         assert (lighter + 0.05) / (darker + 0.05) >= 4.5

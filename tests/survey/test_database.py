@@ -21,8 +21,8 @@ from colorgan_jax.survey.database import (
 REPOSITORY = Path(__file__).parents[2]
 
 
-def make_photo(name, kind, grey=0):
-    return SurveyPhoto(name, kind, np.full((4, 4, 3), grey, np.uint8))
+def make_photo(name, kind, gray=0):
+    return SurveyPhoto(name, kind, np.full((4, 4, 3), gray, np.uint8))
 
 
 PHOTOS = [
@@ -178,7 +178,7 @@ def test_sqlite_itself_refuses_ratings_out_of_range(path):
     "photos",
     [
         PHOTOS[:2],
-        [*PHOTOS[:2], make_photo("a.png", "generated", grey=1)],
+        [*PHOTOS[:2], make_photo("a.png", "generated", gray=1)],
         [*PHOTOS[:2], make_photo("c.png", "generated")],
         [*PHOTOS[:2], make_photo("a.png", "real")],
     ],

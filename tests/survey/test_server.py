@@ -43,7 +43,7 @@ def test_a_whole_session_is_kept_as_it_was_rated(tmp_path):
         page = session.post(f"{url}/start").text
         for number in range(1, 11):
             assert f"<title>Photo {number} of 10</title>" in page
-            assert "How realistic are the colours of this photo?" in page
+            assert "How realistic are the colors of this photo?" in page
             assert session.get(url).text == page  # an open one goes on where it was
             rate_photos(url, session, page, stop=1)
             page = session.get(f"{url}/rate").text

@@ -22,9 +22,9 @@ from colorgan_jax.training.coco_sample import (
 PHOTO_NAMES = ("000000000009.jpg", "000000000025.jpg", "000000000030.jpg")
 
 
-def _photo(grey: int) -> bytes:
+def _photo(gray: int) -> bytes:
     encoded = io.BytesIO()
-    Image.new("RGB", (16, 12), (grey, grey, 0)).save(encoded, "JPEG")
+    Image.new("RGB", (16, 12), (gray, gray, 0)).save(encoded, "JPEG")
     return encoded.getvalue()
 
 

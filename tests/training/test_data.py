@@ -1,4 +1,4 @@
-"""The pipeline: which photos a run gets, in which batches, in which colours."""
+"""The pipeline: which photos a run gets, in which batches, in which colors."""
 
 import logging
 
@@ -34,7 +34,7 @@ def config_for(source, **values):
 
 
 def photo_of(number):
-    """A colour photo like no other: its top left corner tells its number."""
+    """A color photo like no other: its top left corner tells its number."""
     rgb = np.random.default_rng(number).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
     rgb[0, 0] = number
     return rgb
@@ -95,8 +95,8 @@ def test_fewer_photos_than_asked_for_are_split_in_proportion(folder):
 def test_unusable_photos_are_left_out_and_named(folder, tmp_path, caplog):
     for file in folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    grey = np.repeat(photo_of(50)[..., :1], 3, axis=-1)
-    Image.fromarray(grey).save(tmp_path / "grey.png")
+    gray = np.repeat(photo_of(50)[..., :1], 3, axis=-1)
+    Image.fromarray(gray).save(tmp_path / "gray.png")
     whole = (folder / "00.png").read_bytes()
     (tmp_path / "short.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.jpg").write_text("no photo")
@@ -104,9 +104,9 @@ def test_unusable_photos_are_left_out_and_named(folder, tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="absl"):
         train, validation = data.load_photos(config_for(tmp_path, train_photos=0))
     assert sorted(numbers(train) + numbers(validation)) == list(range(13))
-    for name in ("grey.png", "short.png", "text.jpg", "empty.webp"):
+    for name in ("gray.png", "short.png", "text.jpg", "empty.webp"):
         assert caplog.text.count(name) == 1
-    assert "3 photos that cannot be read and 1 that are nearly grey" in caplog.text
+    assert "3 photos that cannot be read and 1 that are nearly gray" in caplog.text
 
 
 @pytest.mark.parametrize("count", [0, 3])
@@ -135,13 +135,13 @@ def test_batches_are_opencvs_lab_of_the_photos(folder, sharding):
     assert not flips.all()
 
 
-def test_the_mean_colour_is_scikit_images(tmp_path):
+def test_the_mean_color_is_scikit_images(tmp_path):
     colors = np.random.default_rng(0).integers(0, 256, (120, 3), np.uint8)
     for number, color in enumerate(colors):
         photo = np.broadcast_to(color, (8, 8, 3))
         Image.fromarray(photo).save(tmp_path / f"{number}.png")
     train, _ = data.load_photos(
-        config_for(tmp_path, train_photos=119, validation_photos=1, minimum_colour=0.0)
+        config_for(tmp_path, train_photos=119, validation_photos=1, minimum_color=0.0)
     )
     used = train.load(np.arange(len(train)))[:, 0, 0]
     expected = skimage.color.rgb2lab(used)[:, 1:].mean(axis=0)

@@ -26,7 +26,7 @@ def state():
 
 @pytest.fixture(scope="module")
 def batch():
-    """Smooth colours that depend on the lightness."""
+    """Smooth colors that depend on the lightness."""
     L = jax.random.uniform(jax.random.key(1), (4, 4, 4, 1), minval=-1)
     L = jax.image.resize(L, (4, SIZE, SIZE, 1), "linear")
     return {"L": L, "ab": jnp.concatenate([0.5 * L, -0.3 * L], axis=-1)}
@@ -115,7 +115,7 @@ def test_result_does_not_depend_on_the_number_of_devices(state, batch, train_ste
     )
 
 
-def test_one_batch_can_be_learnt_by_heart(state, batch, train_step):
+def test_one_batch_can_be_learned_by_heart(state, batch, train_step):
     state, first = train_step(state, batch)
     for _ in range(80):
         state, last = train_step(state, batch)

@@ -13,7 +13,7 @@ SIZE = 32
 
 
 def photo_of(number):
-    """A colour photo like no other: its top left corner tells its number."""
+    """A color photo like no other: its top left corner tells its number."""
     rgb = np.random.default_rng(number).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
     rgb[0, 0] = number
     return rgb

@@ -103,7 +103,7 @@ def test_a_run_leaves_metrics_pictures_and_parameters(finished):
     assert f"--params {workdir}" in lines[-1]
 
 
-def test_grey_and_random_score_what_arithmetic_says(finished):
+def test_gray_and_random_score_what_arithmetic_says(finished):
     workdir, _ = finished
     row = [row for row in read_metrics(workdir) if row["validation_psnr"]][-1]
     # Independently: scikit-image's Lab, its PSNR, and its photos.
@@ -112,19 +112,19 @@ def test_grey_and_random_score_what_arithmetic_says(finished):
 
     _, validation = load_photos(tiny_config())
     noise = np.random.default_rng(0)
-    scores = {"grey": [], "random": []}
+    scores = {"gray": [], "random": []}
     for pixels in validation.load(np.arange(len(validation))):
         L = rgb2lab(pixels)[..., :1]
         for name, ab in (
-            ("grey", np.zeros((32, 32, 2))),
+            ("gray", np.zeros((32, 32, 2))),
             ("random", noise.uniform(-110, 110, (32, 32, 2))),
         ):
-            with warnings.catch_warnings(action="ignore"):  # Of colours out of gamut.
+            with warnings.catch_warnings(action="ignore"):  # Of colors out of gamut.
                 rgb = lab2rgb(np.concatenate([L, ab], axis=-1))
             scores[name].append(
                 peak_signal_noise_ratio(pixels / 255, rgb, data_range=1)
             )
-    for name, tolerance in (("grey", 0.02), ("random", 0.1)):
+    for name, tolerance in (("gray", 0.02), ("random", 0.1)):
         np.testing.assert_allclose(
             float(row[f"validation_psnr_{name}"]),
             np.mean(scores[name]),

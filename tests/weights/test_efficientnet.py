@@ -48,7 +48,7 @@ def outputs(encoder):
 
 
 @pytest.mark.parametrize("photo", CLASSES)
-def test_it_recognises_what_a_photo_shows_by_its_lightness(photo, outputs):
+def test_it_recognizes_what_a_photo_shows_by_its_lightness(photo, outputs):
     """With the network's own head, which no generator has."""
     weights = load_weights()
     x = np.asarray(outputs[photo][-1]) * BLOCK_MAGNITUDES[-1]
@@ -79,10 +79,10 @@ def test_features_of_all_blocks_are_about_as_large(outputs):
         assert 0.5 < np.sqrt(np.mean(output**2)) < 2
 
 
-def test_a_hundredth_of_L_is_close_to_the_grey_of_that_lightness():
-    grey = np.linspace(0, 1, 101)
-    L = skimage.color.rgb2lab(np.stack([grey] * 3, axis=-1))[:, 0]
-    np.testing.assert_allclose(L / 100, grey, atol=0.04)
+def test_a_hundredth_of_L_is_close_to_the_gray_of_that_lightness():
+    gray = np.linspace(0, 1, 101)
+    L = skimage.color.rgb2lab(np.stack([gray] * 3, axis=-1))[:, 0]
+    np.testing.assert_allclose(L / 100, gray, atol=0.04)
 
 
 def test_parameters_fit_the_generator_and_are_all_that_comes_before_the_head(encoder):
