@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> None:
             logging.set_verbosity(logging.ERROR)
 
     from colorgan_jax.compilation import enable_compilation_cache
-    from colorgan_jax.inference import ParamsError
+    from colorgan_jax.params import ParamsError
     from colorgan_jax.training.checkpoint import CheckpointError
     from colorgan_jax.training.metric_log import NonFiniteError
     from colorgan_jax.training.sources import DataError

@@ -37,8 +37,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 import torch_twin
 
 from colorgan_jax.compilation import jit_network
-from colorgan_jax.inference import fold_batch_norm, predict_ab
+from colorgan_jax.inference import predict_ab
 from colorgan_jax.networks.generator import Discriminator, Generator
+from colorgan_jax.params import fold_batch_norm
 from colorgan_jax.training.gan import create_state, train_step
 
 ONNX_PACKAGES = ("onnxruntime", "onnx", "onnxscript")

@@ -6,8 +6,9 @@ From a program:
     rgb = colorize(load_params(), L)
 """
 
-from colorgan_jax.inference import colorize, load_params
+from colorgan_jax.inference import colorize
 from colorgan_jax.networks.generator import Discriminator, Generator
+from colorgan_jax.params import load_params
 
 __version__ = "0.1.0"
 __all__ = ["Discriminator", "Generator", "colorize", "load_params"]

@@ -11,7 +11,7 @@ from colorgan_jax import __version__
 from colorgan_jax.commands import colorize, evaluate, survey
 from colorgan_jax.commands.errors import CommandError, print_error
 from colorgan_jax.compilation import enable_compilation_cache
-from colorgan_jax.inference import ParamsError
+from colorgan_jax.params import ParamsError
 from colorgan_jax.photos import PhotoError
 from colorgan_jax.survey.database import SurveyError
 

@@ -28,7 +28,7 @@ done
 
 # In half precision: half the size.
 python - << 'END'
-from colorgan_jax.inference import load_params, load_training, save_params
+from colorgan_jax.params import load_params, load_training, save_params
 
 source, released = "runs/pretrained", "runs/released.safetensors"
 save_params(released, load_params(source), load_training(source), half_precision=True)

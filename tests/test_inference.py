@@ -14,20 +14,18 @@ import pytest
 import safetensors.numpy
 import skimage.color
 
-from colorgan_jax.inference import (
+from colorgan_jax.inference import colorize, colorize_photo, predict_ab
+from colorgan_jax.lab import rgb_to_lab
+from colorgan_jax.networks.generator import Generator
+from colorgan_jax.params import (
     RELEASED_PARAMS,
     ParamsError,
-    colorize,
-    colorize_photo,
     fold_batch_norm,
     image_size,
     load_params,
     load_training,
-    predict_ab,
     save_params,
 )
-from colorgan_jax.lab import rgb_to_lab
-from colorgan_jax.networks.generator import Generator
 from configs import pretrained
 
 SIZE = 16

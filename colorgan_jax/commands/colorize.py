@@ -13,13 +13,8 @@ import numpy as np
 
 from colorgan_jax.commands.errors import CommandError, print_error
 from colorgan_jax.commands.options import add_params_option, add_saturation_option
-from colorgan_jax.inference import (
-    Params,
-    image_size,
-    load_params,
-    predict_photos_ab,
-    recolor_photo,
-)
+from colorgan_jax.inference import predict_photos_ab, recolor_photo
+from colorgan_jax.params import Params, image_size, load_params
 from colorgan_jax.photos import (
     PHOTO_EXTENSIONS,
     PhotoError,

@@ -4,7 +4,7 @@ import argparse
 import math
 from pathlib import Path
 
-from colorgan_jax.inference import RELEASED_PARAMS
+from colorgan_jax.params import RELEASED_PARAMS
 
 _MAXIMUM_SATURATION = 10.0
 

@@ -26,16 +26,11 @@ import scipy.stats
 from tqdm import tqdm
 
 from colorgan_jax import __version__
-from colorgan_jax.inference import (
-    PARAMS_FILE,
-    Params,
-    colorize,
-    load_params,
-    load_training,
-)
+from colorgan_jax.inference import colorize
 from colorgan_jax.lab import AB_SCALE, lab_to_rgb, limit_chroma, rgb_to_lab
 from colorgan_jax.metrics import perceptual
 from colorgan_jax.metrics import scores as metrics
+from colorgan_jax.params import PARAMS_FILE, Params, load_params, load_training
 from colorgan_jax.photos import (
     NEARLY_GRAY,
     PhotoError,

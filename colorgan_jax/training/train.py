@@ -19,14 +19,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from colorgan_jax import figures
 from colorgan_jax.compilation import jit_network
-from colorgan_jax.inference import (
-    PARAMS_FILE,
-    Params,
-    colorize,
-    fold_batch_norm,
-    predict_ab,
-    save_params,
-)
+from colorgan_jax.inference import colorize, predict_ab
 from colorgan_jax.lab import from_network, lab_to_rgb, limit_chroma, rgb_to_lab
 from colorgan_jax.metrics.scores import psnr
 from colorgan_jax.networks.generator import (
@@ -35,6 +28,7 @@ from colorgan_jax.networks.generator import (
     check_encoder,
     unet_depth,
 )
+from colorgan_jax.params import PARAMS_FILE, Params, fold_batch_norm, save_params
 from colorgan_jax.paths import replace_file
 from colorgan_jax.training import data, gan
 from colorgan_jax.training.checkpoint import Checkpoints

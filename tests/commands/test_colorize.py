@@ -22,7 +22,7 @@ from colorgan_jax import photos
 from colorgan_jax.__main__ import main
 from colorgan_jax.commands import colorize as colorize_command
 from colorgan_jax.compilation import enable_compilation_cache
-from colorgan_jax.inference import save_params
+from colorgan_jax.params import save_params
 
 REPOSITORY = Path(__file__).parents[2]
 

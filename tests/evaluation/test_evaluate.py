@@ -16,8 +16,8 @@ from colorgan_jax import colorize
 from colorgan_jax.__main__ import main
 from colorgan_jax.evaluation import evaluate
 from colorgan_jax.evaluation import report as scorecard
-from colorgan_jax.inference import save_params
 from colorgan_jax.metrics import perceptual
+from colorgan_jax.params import save_params
 
 SIZE = 32
 TRAINING = {

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from colorgan_jax import colorize, load_params
-from colorgan_jax.inference import load_training
+from colorgan_jax.params import load_training
 from colorgan_jax.training.checkpoint import Checkpoints
 from colorgan_jax.training.data import load_photos, mean_ab
 from colorgan_jax.training.metric_log import NonFiniteError

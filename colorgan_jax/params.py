@@ -1,0 +1,295 @@
+"""Parameters of a trained generator: folded, checked, saved and loaded.
+
+Inference needs only `params`: after training, BatchNorm is folded into the
+convolutions before it, and the depth and width of the network are read off the
+shapes. The folded parameters of a generator for SxS pixels, S = 2 ** N, are
+
+    {"encoder_1": {"kernel": [4, 4, 1, F], "bias": [F]}, ..., "encoder_N": ...,
+     "decoder_1": {"kernel": [4, 4, O, I], "bias": [O]}, ..., "decoder_N": ...}
+
+in float32, where I channels go in, O come out, and decoder_1 is the innermost block. With
+`encoder="efficientnet"` the layers of `efficientnet.BLOCKS` take the place of encoder_1 to
+encoder_5, under their own names: {"stem": {"kernel": [3, 3, 1, 32], "bias": [32]}, ...,
+"bottleneck_16_project": ...}.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from colorgan_jax.networks import efficientnet
+from colorgan_jax.networks.generator import BATCH_NORM_EPSILON
+from colorgan_jax.paths import replace_file
+
+Params = Mapping[str, Mapping[str, jax.Array]]
+
+PARAMS_FILE = "params.safetensors"
+# The parameters that come with this package (docs/model-card.md).
+RELEASED_PARAMS = Path(__file__).parent / "weights" / PARAMS_FILE
+_FORMAT = "colorgan_jax generator"
+_FORMAT_VERSION = "2"
+
+
+class ParamsError(ValueError):
+    """Parameters that are not a generator's, or a file that does not hold any."""
+
+
+def fold_batch_norm(variables: Mapping[str, Any]) -> Params:
+    """Folds BatchNorm's running statistics into the convolutions before it.
+
+    In inference mode BatchNorm is a factor and an offset for each channel:
+    norm(conv(x)) = conv'(x) with kernel' = kernel * scale / sqrt(variance + epsilon).
+
+    Args:
+      variables: {"params", "batch_stats"} of a `Generator`. May be traced by `jit`.
+
+    Returns:
+      The folded parameters, as laid out at the top of this module.
+    """
+    folded = {}
+    for name, block in variables["params"].items():
+        if "conv" not in block:  # EfficientNet's: convolutions alone.
+            folded |= jax.tree.map(lambda array: array.astype(jnp.float32), block)
+            continue
+        kernel = block["conv"]["kernel"]
+        if "norm" in block:
+            statistics = variables["batch_stats"][name]["norm"]
+            factor = block["norm"]["scale"] * jax.lax.rsqrt(
+                statistics["var"] + BATCH_NORM_EPSILON
+            )
+            kernel = kernel * (factor[:, None] if _is_transposed(name) else factor)
+            bias = block["norm"]["bias"] - statistics["mean"] * factor
+        else:
+            bias = block["conv"]["bias"]
+        folded[name] = {
+            "kernel": kernel.astype(jnp.float32),
+            "bias": bias.astype(jnp.float32),
+        }
+    return folded
+
+
+def image_size(params: Params) -> int:
+    """Height and width S of the image that the network sees, read off its depth.
+
+    Args:
+      params: folded parameters of a generator.
+
+    Raises:
+      ParamsError: if they are anything else; it names the first layer that is wrong.
+    """
+    if "batch_stats" in params or "params" in params:
+        raise ParamsError(
+            "These are the variables of a Generator; pass them through"
+            " fold_batch_norm first."
+        )
+    pretrained_layers = _pretrained_layers(params)
+    first = len(pretrained_layers) + 1  # of the blocks that are the report's
+    depth = len(pretrained_layers) + sum(name.startswith("encoder_") for name in params)
+    if depth == 0:
+        raise ParamsError("These are not the parameters of a generator: no encoder_1.")
+    encoders = [f"encoder_{block}" for block in range(first, depth + 1)]
+    decoders = [f"decoder_{block}" for block in range(1, depth + 1)]
+    convolutions = [name for block in pretrained_layers for name in block]
+    unknown = sorted(set(params) - {*convolutions, *encoders, *decoders})
+    if unknown:
+        raise ParamsError(f"A generator of depth {depth} has no layer {unknown[0]}.")
+
+    def outputs_of(name: str) -> int:
+        layer = params.get(name, {})
+        bias = jnp.shape(layer["bias"]) if "bias" in layer else ()
+        return bias[0] if bias else 0
+
+    def check(name: str, expected: tuple[int, ...], outputs: int) -> int:
+        """Checks one layer and returns its number of output channels."""
+        layer = params.get(name, {})
+        for array in ("kernel", "bias"):
+            if array not in layer:
+                raise ParamsError(f"The parameters lack {name}.{array}.")
+        kernel, bias = jnp.shape(layer["kernel"]), jnp.shape(layer["bias"])
+        if kernel != expected:
+            raise ParamsError(
+                f"{name}.kernel has shape {kernel} instead of {expected}."
+            )
+        if bias != (outputs,):
+            raise ParamsError(f"{name}.bias has shape {bias}, not {(outputs,)}.")
+        return outputs
+
+    skips = [0]
+    channels = 1
+    for block in pretrained_layers:
+        for name, shape in block.items():
+            channels = check(name, shape, shape[-1])
+        skips.append(channels)
+    for name in encoders:
+        outputs = outputs_of(name)
+        channels = check(name, (4, 4, channels, outputs), outputs)
+        skips.append(channels)
+    skips[-1] = 0  # the innermost output is no skip, but decoder_1's only input
+    for name in decoders:
+        outputs = 2 if name == decoders[-1] else outputs_of(name)
+        channels = check(name, (4, 4, outputs, channels + skips.pop()), outputs)
+    return 2**depth
+
+
+def _is_transposed(layer: str) -> bool:
+    """Whether a layer's kernel has its output channels before its input channels."""
+    return layer.startswith("decoder_")
+
+
+def _pretrained_layers(params: Params) -> list[dict[str, tuple[int, ...]]]:
+    """EfficientNet's layers and the shapes of their kernels, by block; or none."""
+    if not any(name.startswith("bottleneck_") for name in params):
+        return []
+    return [
+        efficientnet.kernel_shapes(block)
+        for block in range(1, len(efficientnet.BLOCKS) + 1)
+    ]
+
+
+def save_params(
+    path: str | os.PathLike,
+    params: Params,
+    training: Mapping[str, Any],
+    *,
+    half_precision: bool = False,
+) -> None:
+    """Writes the parameters of a generator to a safetensors file.
+
+    The file appears whole or not at all, and replaces an older one.
+
+    Args:
+      path: the file; its folder must exist.
+      params: folded parameters of a generator.
+      training: how they were trained; a plain dictionary that JSON can hold. It is kept
+        in the file's metadata (see `load_training`).
+      half_precision: writes float16, in half the space: 11 bits of precision.
+        `load_params` returns float32 all the same.
+
+    Raises:
+      ParamsError: if `params` are not a generator's, or have a value that half precision
+        cannot hold.
+      OSError: if the file cannot be written.
+    """
+    image_size(params)
+    path = Path(path)
+    arrays = {
+        f"{name}.{array}": np.ascontiguousarray(value, np.float32)
+        for name, layer in params.items()
+        for array, value in layer.items()
+    }
+    if half_precision:
+        for name, array in arrays.items():
+            if not np.abs(array).max() <= np.finfo(np.float16).max:
+                raise ParamsError(
+                    f"{name} has values that half precision cannot hold: its largest"
+                    " is 65504."
+                )
+            arrays[name] = array.astype(np.float16)
+    metadata = {
+        "format": _FORMAT,
+        "version": _FORMAT_VERSION,
+        "training": json.dumps(training),
+    }
+    try:
+        # Not `save_file`, which lets nobody but its owner read the file.
+        replace_file(path, safetensors.numpy.save(arrays, metadata))
+    except OSError as error:
+        raise OSError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def load_params(path: str | os.PathLike = RELEASED_PARAMS) -> Params:
+    """Reads the parameters of a trained generator.
+
+    Args:
+      path: a file written by `save_params`, or the work directory of a training run,
+        which holds one named params.safetensors; by default those that come with this
+        package.
+
+    Returns:
+      The folded parameters, float32, on the default device.
+
+    Raises:
+      ParamsError: if there is no such file, or it is damaged, of another format or
+        version, or does not hold a generator's parameters.
+    """
+    path = _params_file(path)
+    params: dict[str, dict[str, jax.Array]] = {}
+    with _open_params(path) as file:
+        # One array after the other, so that there is never a second copy of them all.
+        for key in file.offset_keys():
+            name, _, array = key.partition(".")
+            # Not `jnp.asarray`, which compiles something for each shape.
+            values = jax.device_put(file.get_tensor(key).astype(np.float32))
+            params.setdefault(name, {})[array] = values
+    try:
+        image_size(params)
+    except ParamsError as error:
+        raise ParamsError(f"{path} does not fit a generator: {error}") from error
+    return params
+
+
+def load_training(path: str | os.PathLike = RELEASED_PARAMS) -> dict[str, Any]:
+    """Reads how the parameters in a file were trained.
+
+    Args:
+      path: as for `load_params`.
+
+    Returns:
+      What `save_params` was given. A training run gives "config" (as a dictionary),
+      "step" and "mean_ab" (see `data.mean_ab`).
+
+    Raises:
+      ParamsError: as for `load_params`.
+    """
+    with _open_params(_params_file(path)) as file:
+        return json.loads(file.metadata().get("training", "{}"))
+
+
+def _params_file(path: str | os.PathLike) -> Path:
+    """The params file that a user means by a file or a work directory."""
+    path = Path(path).expanduser()
+    if path.is_dir():
+        if not (path / PARAMS_FILE).exists():
+            raise ParamsError(
+                f"The folder {path} holds no {PARAMS_FILE}; a training run writes it"
+                " into its work directory when it ends."
+            )
+        return path / PARAMS_FILE
+    if not path.exists():
+        raise ParamsError(
+            f"{path} does not exist; name a {PARAMS_FILE} or the work directory of a"
+            " training run."
+        )
+    return path
+
+
+@contextmanager
+def _open_params(path: Path) -> Iterator[safetensors.safe_open]:
+    """Opens a file of `save_params` and checks its format and version."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != _FORMAT:
+                raise ParamsError(
+                    f"{path} is a safetensors file, but not one of colorgan_jax."
+                )
+            if metadata.get("version") != _FORMAT_VERSION:
+                raise ParamsError(
+                    f"{path} is of format version {metadata.get('version')}, but this"
+                    f" colorgan_jax reads version {_FORMAT_VERSION}: use the"
+                    " colorgan_jax that it was made with."
+                )
+            yield file
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ParamsError(
+            f"{path} is damaged or no safetensors file: {error}."
+        ) from error
