@@ -46,22 +46,13 @@ def main(arguments: list[str]) -> None:
             logging.set_verbosity(logging.ERROR)
 
     from colorgan_jax.compilation import enable_compilation_cache
-    from colorgan_jax.params import ParamsError
-    from colorgan_jax.training.checkpoint import CheckpointError
-    from colorgan_jax.training.metric_log import NonFiniteError
-    from colorgan_jax.training.sources import DataError
-    from colorgan_jax.training.train import TrainingError, train
+    from colorgan_jax.errors import ColorganError
+    from colorgan_jax.training.train import train
 
     enable_compilation_cache()
     try:
         stopped_by = train(_CONFIG.value, workdir)
-    except (
-        CheckpointError,
-        DataError,
-        NonFiniteError,
-        ParamsError,
-        TrainingError,
-    ) as error:
+    except ColorganError as error:
         sys.exit(f"launch.py: {error}")
     except OSError as error:  # Such as a full disk, or a folder that is read-only.
         sys.exit(

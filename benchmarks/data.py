@@ -30,9 +30,9 @@ sys.path.insert(0, str(ROOT))
 from timing import describe_machine
 
 from colorgan_jax.compilation import jit_network
+from colorgan_jax.errors import DataError
 from colorgan_jax.networks.generator import Discriminator, Generator
 from colorgan_jax.training import data, gan
-from colorgan_jax.training.sources import DataError
 from configs.pix2pix import get_config
 
 IMAGE_SIZE = 256

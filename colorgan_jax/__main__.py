@@ -9,11 +9,8 @@ from collections.abc import Sequence
 
 from colorgan_jax import __version__
 from colorgan_jax.commands import colorize, evaluate, survey
-from colorgan_jax.commands.errors import CommandError, print_error
 from colorgan_jax.compilation import enable_compilation_cache
-from colorgan_jax.params import ParamsError
-from colorgan_jax.photos import PhotoError
-from colorgan_jax.survey.database import SurveyError
+from colorgan_jax.errors import ColorganError, print_error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = options.run(options)
         sys.stdout.flush()
         return status
-    except (CommandError, ParamsError, PhotoError, SurveyError) as error:
+    except ColorganError as error:
         print_error(error)
         return 1
     except KeyboardInterrupt:

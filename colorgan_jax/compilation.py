@@ -29,7 +29,7 @@ def jit_network(function: Callable, **options) -> Callable:
 
     @functools.cache
     def outer() -> Callable:
-        return jax.jit(function, compiler_options=_compiler_options(), **options)
+        return jax.jit(function, compiler_options=memory_saving_options(), **options)
 
     @functools.wraps(function)
     def call(*arguments):
@@ -43,7 +43,7 @@ def jit_network(function: Callable, **options) -> Callable:
 
 
 @functools.cache
-def _compiler_options() -> dict[str, str]:
+def memory_saving_options() -> dict[str, str]:
     if jax.default_backend() != "cpu":
         return {}
     options = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}

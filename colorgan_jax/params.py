@@ -26,6 +26,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from colorgan_jax.errors import ParamsError
 from colorgan_jax.networks import efficientnet
 from colorgan_jax.networks.generator import BATCH_NORM_EPSILON
 from colorgan_jax.paths import replace_file
@@ -37,10 +38,6 @@ PARAMS_FILE = "params.safetensors"
 RELEASED_PARAMS = Path(__file__).parent / "weights" / PARAMS_FILE
 _FORMAT = "colorgan_jax generator"
 _FORMAT_VERSION = "2"
-
-
-class ParamsError(ValueError):
-    """Parameters that are not a generator's, or a file that does not hold any."""
 
 
 def fold_batch_norm(variables: Mapping[str, Any]) -> Params:

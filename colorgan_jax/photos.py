@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
+from colorgan_jax.errors import PhotoError
 from colorgan_jax.paths import replace_file
 
 _JPEG_OPTIONS = {"format": "JPEG", "quality": 95, "subsampling": "4:4:4"}
@@ -41,10 +42,6 @@ _SRGB_DESCRIPTIONS = ("sRGB IEC61966-2.1", "sRGB built-in")
 # error anyway.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-
-
-class PhotoError(ValueError):
-    """A photo file or folder that cannot be used: the message is for users."""
 
 
 def read_photo(
@@ -252,6 +249,16 @@ def color_strength(rgb: np.ndarray) -> float:
       0 for a gray photo, up to 255; compare `NEARLY_GRAY`.
     """
     return float(np.mean(rgb.max(axis=-1) - rgb.min(axis=-1)))
+
+
+def is_nearly_gray(rgb: np.ndarray, minimum_color: float = NEARLY_GRAY) -> bool:
+    """Whether a photo has so little color that nothing can be learned or scored by it.
+
+    Args:
+      rgb: uint8 [height, width, 3].
+      minimum_color: the least `color_strength` of a usable photo.
+    """
+    return color_strength(rgb) < minimum_color
 
 
 def write_photo(path: str | os.PathLike, photo: np.ndarray) -> None:

@@ -32,9 +32,9 @@ def test_options_of_jit_hold():
 
 @pytest.fixture
 def no_options_known():
-    compilation._compiler_options.cache_clear()
+    compilation.memory_saving_options.cache_clear()
     yield
-    compilation._compiler_options.cache_clear()
+    compilation.memory_saving_options.cache_clear()
 
 
 def test_an_xla_that_lacks_the_option_compiles_all_the_same(
@@ -69,6 +69,6 @@ def test_kernels_are_not_prepared_all_at_once():
     one_layer = 25 * 64 * 64 * 4
     default, ours = (
         temporary_bytes({}),
-        temporary_bytes(compilation._compiler_options()),
+        temporary_bytes(compilation.memory_saving_options()),
     )
     assert default - ours > 3 * one_layer

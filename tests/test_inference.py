@@ -14,12 +14,12 @@ import pytest
 import safetensors.numpy
 import skimage.color
 
+from colorgan_jax.errors import ParamsError
 from colorgan_jax.inference import colorize, colorize_photo, predict_ab
 from colorgan_jax.lab import rgb_to_lab
 from colorgan_jax.networks.generator import Generator
 from colorgan_jax.params import (
     RELEASED_PARAMS,
-    ParamsError,
     fold_batch_norm,
     image_size,
     load_params,

@@ -15,13 +15,8 @@ import pytest
 from PIL import Image, ImageCms
 
 from colorgan_jax import photos
-from colorgan_jax.photos import (
-    PhotoError,
-    find_photos,
-    read_photo,
-    resize_photo,
-    write_photo,
-)
+from colorgan_jax.errors import PhotoError
+from colorgan_jax.photos import find_photos, read_photo, resize_photo, write_photo
 
 # Six flat squares: whatever turns, flips or swaps channels shows, and lossy formats
 # keep them.

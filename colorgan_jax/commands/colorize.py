@@ -11,13 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from colorgan_jax.commands.errors import CommandError, print_error
 from colorgan_jax.commands.options import add_params_option, add_saturation_option
+from colorgan_jax.errors import CommandError, PhotoError, print_error
 from colorgan_jax.inference import predict_photos_ab, recolor_photo
 from colorgan_jax.params import Params, image_size, load_params
 from colorgan_jax.photos import (
     PHOTO_EXTENSIONS,
-    PhotoError,
     count_pixels,
     find_photos,
     read_photo,

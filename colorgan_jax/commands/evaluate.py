@@ -4,8 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from colorgan_jax.commands.errors import CommandError
 from colorgan_jax.commands.options import add_params_option, add_saturation_option
+from colorgan_jax.errors import CommandError
 from colorgan_jax.paths import replace_file
 
 
@@ -71,18 +71,15 @@ def _run(options: argparse.Namespace) -> int:
             f"The results cannot go into the folder of the photos, {options.photos}: they"
             " would be scored next time. Name another with --output."
         )
-    try:
-        models = evaluate.load_models(paths)
-        _make_folder(options.output)  # before the work, which may take long
-        evaluation = evaluate.evaluate(
-            models,
-            options.photos,
-            image_size=options.image_size,
-            saturation=options.saturation,
-            leave_out_gray=options.leave_out_gray,
-        )
-    except evaluate.EvaluationError as error:
-        raise CommandError(str(error)) from error
+    models = evaluate.load_models(paths)
+    _make_folder(options.output)  # before the work, which may take long
+    evaluation = evaluate.evaluate(
+        models,
+        options.photos,
+        image_size=options.image_size,
+        saturation=options.saturation,
+        leave_out_gray=options.leave_out_gray,
+    )
     summary = evaluate.summarize(evaluation)
     text = scorecard.format_summary(summary)
     numbers = json.dumps(summary, indent=2) + "\n"

@@ -8,7 +8,7 @@ import socket
 import sys
 from pathlib import Path
 
-from colorgan_jax.commands.errors import CommandError
+from colorgan_jax.errors import CommandError
 from colorgan_jax.paths import replace_file
 from colorgan_jax.survey.database import SurveyDatabase, read_ratings
 from colorgan_jax.survey.selection import choose_photos

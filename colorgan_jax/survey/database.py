@@ -13,6 +13,8 @@ from typing import Self
 
 import numpy as np
 
+from colorgan_jax.errors import SurveyError
+
 # Both stand in the header of every SQLite file, whose layout is part of the format
 # (https://www.sqlite.org/fileformat.html, section 1.3).
 _APPLICATION_ID = int.from_bytes(b"cGAN")
@@ -47,10 +49,6 @@ CREATE TABLE trials (
   UNIQUE (rater, photo)
 );
 """
-
-
-class SurveyError(ValueError):
-    """A survey that cannot be opened or served: the message is for users."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from colorgan_jax.photos import PhotoError, find_photos, read_photo, resize_photo
-from colorgan_jax.survey.database import SurveyError, SurveyPhoto
+from colorgan_jax.errors import PhotoError, SurveyError
+from colorgan_jax.photos import find_photos, read_photo, resize_photo
+from colorgan_jax.survey.database import SurveyPhoto
 
 # In pixels. What is larger loads slowly and is shrunk by the browser anyway.
 MAXIMUM_SIZE = 640

@@ -20,11 +20,9 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
+from colorgan_jax.errors import CheckpointError
+
 State = Any  # A pytree of jax.Arrays with a property `step`, such as gan.GANState.
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint cannot be written, read or used: says which, and what to do."""
 
 
 class Checkpoints:

@@ -32,9 +32,10 @@ from absl import logging
 from jax.sharding import NamedSharding
 from tqdm import tqdm
 
+from colorgan_jax.errors import DataError, PhotoError
 from colorgan_jax.lab import rgb_to_lab, to_network
-from colorgan_jax.photos import PhotoError, color_strength, resize_photo
-from colorgan_jax.training.sources import DataError, Source, open_source
+from colorgan_jax.photos import is_nearly_gray, resize_photo
+from colorgan_jax.training.sources import Source, open_source
 
 # TensorFlow serves only tf.data: the accelerators belong to JAX.
 tf.config.set_visible_devices([], "GPU")
@@ -344,7 +345,7 @@ def _read_usable(
         index, (photo, error) = item
         if error:
             unreadable.append(error.decode())
-        elif color_strength(photo) < config.data.minimum_color:
+        elif is_nearly_gray(photo, config.data.minimum_color):
             gray.append(source.names[index])
         else:
             if fits:

@@ -14,6 +14,7 @@ from absl import logging
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from colorgan_jax.errors import NonFiniteError
 from colorgan_jax.paths import replace_file
 from colorgan_jax.training.gan import Metrics
 
@@ -38,10 +39,6 @@ _RENAMED_COLUMNS = {"validation_psnr_grey": "validation_psnr_gray"}
 # How many steps the device is given ahead of the one awaited: enough that it never
 # idles, few enough that what is shown is current and a run stops within moments.
 STEPS_AHEAD = 2
-
-
-class NonFiniteError(ArithmeticError):
-    """A loss or gradient is no longer a finite number: names it and the step."""
 
 
 class Logbook:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from colorgan_jax.photos import PhotoError, find_photos, read_photo
+from colorgan_jax.errors import DataError, PhotoError
+from colorgan_jax.photos import find_photos, read_photo
 
 # The color photos that the wheel of scikit-image carries, but for motorcycle_right,
 # which shows what motorcycle_left shows.
@@ -22,10 +23,6 @@ SKIMAGE_PHOTOS = (
     "retina.jpg",
     "rocket.jpg",
 )
-
-
-class DataError(ValueError):
-    """The photos that a run asks for cannot be had: says why, and what to do."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,8 +19,10 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from colorgan_jax import figures
 from colorgan_jax.compilation import jit_network
+from colorgan_jax.errors import TrainingError
 from colorgan_jax.inference import colorize, predict_ab
-from colorgan_jax.lab import from_network, lab_to_rgb, limit_chroma, rgb_to_lab
+from colorgan_jax.lab import L_SCALE, from_network, lab_to_rgb, limit_chroma, rgb_to_lab
+from colorgan_jax.metrics import baselines
 from colorgan_jax.metrics.scores import psnr
 from colorgan_jax.networks.generator import (
     Discriminator,
@@ -55,10 +57,6 @@ RANDOM_GENERATOR = "rbg"
 # are taken on.
 SAMPLE_PHOTOS = 6
 SCORED_TRAINING_PHOTOS = 256
-
-
-class TrainingError(ValueError):
-    """The run cannot start or go on: says why, and what to do."""
 
 
 class StopSignals:
@@ -263,8 +261,8 @@ def score(
     batches = data.validation_batches(photos, batch_size=batch_size, sharding=sharding)
     totals = []
     for number, batch in enumerate(batches):
-        key = jax.random.key(number, impl=RANDOM_GENERATOR)
-        totals.append(_score_batch(params, batch, key))
+        numbers = number * batch_size + np.arange(batch_size)
+        totals.append(_score_batch(params, batch, numbers))
         jax.block_until_ready(totals[-1])
         if signals and signals.received and jax.process_count() == 1:
             return None
@@ -276,19 +274,21 @@ def score(
 
 @jit_network
 def _score_batch(
-    params: Params, batch: gan.Batch, key: jax.Array
+    params: Params, batch: gan.Batch, numbers: jax.Array
 ) -> dict[str, jax.Array]:
-    L, ab = batch["L"], batch["ab"]
-    real = lab_to_rgb(from_network(L, ab))
-    random_ab = jax.random.uniform(key, ab.shape, minval=-1.0, maxval=1.0)
+    network_L, ab = batch["L"], batch["ab"]
+    real = lab_to_rgb(from_network(network_L, ab))
+    L = (network_L[..., 0] + 1) * L_SCALE
     candidates = {
-        "generated": limit_chroma(from_network(L, predict_ab(params, L))),
-        "gray": from_network(L, jnp.zeros_like(ab)),
-        "random ab": from_network(L, random_ab),
+        "generated": lab_to_rgb(
+            limit_chroma(from_network(network_L, predict_ab(params, network_L)))
+        ),
+        baselines.GRAY: baselines.gray(L),
+        baselines.RANDOM_AB: baselines.random_ab(L, numbers),
     }
     return {
-        name: jnp.sum(psnr(lab_to_rgb(lab), real) * batch["mask"])
-        for name, lab in candidates.items()
+        name: jnp.sum(psnr(rgb, real) * batch["mask"])
+        for name, rgb in candidates.items()
     }
 
 

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from colorgan_jax.errors import MissingPackageError
 from colorgan_jax.networks import efficientnet
 
 HOW_TO_INSTALL = (
@@ -30,10 +31,6 @@ _BATCH_NORM_EPSILON = 1e-3
 BLOCK_MAGNITUDES = (5.91, 8.22, 7.27, 5.98, 2.67)
 
 Layer = dict[str, np.ndarray]
-
-
-class PretrainedError(ImportError):
-    """An optional package with a pre-trained network is not installed."""
 
 
 def is_available() -> bool:
@@ -59,7 +56,7 @@ def efficientnet_encoder() -> dict[str, dict[str, Layer]]:
       "encoder_5": ...}, float32: a part of a `Generator`'s "params".
 
     Raises:
-      PretrainedError: if the package with the weights is not installed.
+      MissingPackageError: if the package with the weights is not installed.
     """
     arrays = load_weights()
     stem = _fold(arrays, "_conv_stem", "_bn0")
@@ -94,12 +91,12 @@ def load_weights() -> dict[str, np.ndarray]:
     """The network's arrays as PyTorch names and stores them: kernels are [O, I, K, K].
 
     Raises:
-      PretrainedError: if the package with the weights is not installed.
+      MissingPackageError: if the package with the weights is not installed.
     """
     # Not imported: the package would be run to no purpose.
     package = importlib.util.find_spec(_PACKAGE)
     if package is None:
-        raise PretrainedError(HOW_TO_INSTALL)
+        raise MissingPackageError(HOW_TO_INSTALL)
     with open(Path(package.origin).parent / _FILE, "rb") as file:
         return _read_torch_file(file)
 

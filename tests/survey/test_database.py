@@ -11,12 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from colorgan_jax.survey.database import (
-    SurveyDatabase,
-    SurveyError,
-    SurveyPhoto,
-    read_ratings,
-)
+from colorgan_jax.errors import SurveyError
+from colorgan_jax.survey.database import SurveyDatabase, SurveyPhoto, read_ratings
 
 REPOSITORY = Path(__file__).parents[2]
 

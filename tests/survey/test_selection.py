@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from colorgan_jax.photos import PhotoError, read_photo
-from colorgan_jax.survey.database import SurveyError
+from colorgan_jax.errors import PhotoError, SurveyError
+from colorgan_jax.photos import read_photo
 from colorgan_jax.survey.selection import choose_photos
 
 

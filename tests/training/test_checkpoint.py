@@ -18,7 +18,8 @@ import pytest
 from flax import struct
 from flax.training.train_state import TrainState
 
-from colorgan_jax.training.checkpoint import CheckpointError, Checkpoints
+from colorgan_jax.errors import CheckpointError
+from colorgan_jax.training.checkpoint import Checkpoints
 
 
 class NetworkState(TrainState):

@@ -10,6 +10,7 @@ import skimage.color
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from PIL import Image
 
+from colorgan_jax.errors import DataError
 from colorgan_jax.training import data
 from configs import quickstart
 
@@ -113,7 +114,7 @@ def test_unusable_photos_are_left_out_and_named(folder, tmp_path, caplog):
 def test_too_few_photos_are_one_clear_error(count, folder, tmp_path):
     for file in sorted(folder.iterdir())[:count]:
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    with pytest.raises(data.DataError, match="usable photos"):
+    with pytest.raises(DataError, match="usable photos"):
         data.load_photos(config_for(tmp_path))
 
 
@@ -243,7 +244,7 @@ def test_a_photo_that_vanishes_is_named(folder, tmp_path, sharding):
     train, _ = data.load_photos(config_for(tmp_path, memory_gigabytes=1e-6))
     for file in tmp_path.iterdir():
         file.unlink()
-    with pytest.raises(data.DataError, match=r"no longer: .*\.png cannot be opened"):
+    with pytest.raises(DataError, match=r"no longer: .*\.png cannot be opened"):
         batches_of(train, sharding)
 
 

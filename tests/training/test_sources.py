@@ -7,7 +7,8 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from colorgan_jax.training.sources import SKIMAGE_PHOTOS, DataError, open_source
+from colorgan_jax.errors import DataError
+from colorgan_jax.training.sources import SKIMAGE_PHOTOS, open_source
 
 SIZE = 32
 

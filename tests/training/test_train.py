@@ -17,12 +17,11 @@ import pytest
 from PIL import Image
 
 from colorgan_jax import colorize, load_params
+from colorgan_jax.errors import DataError, NonFiniteError, TrainingError
 from colorgan_jax.params import load_training
 from colorgan_jax.training.checkpoint import Checkpoints
 from colorgan_jax.training.data import load_photos, mean_ab
-from colorgan_jax.training.metric_log import NonFiniteError
-from colorgan_jax.training.sources import DataError
-from colorgan_jax.training.train import TrainingError, _learning_rate, _new_state, train
+from colorgan_jax.training.train import _learning_rate, _new_state, train
 from colorgan_jax.weights import efficientnet as pretrained
 from configs import quickstart
 
