@@ -31,7 +31,8 @@ from timing import describe_machine
 
 from colorgan_jax.compilation import jit_network
 from colorgan_jax.errors import DataError
-from colorgan_jax.networks.generator import Discriminator, Generator
+from colorgan_jax.networks.discriminator import Discriminator
+from colorgan_jax.networks.generator import Generator
 from colorgan_jax.training import data, gan
 from configs.pix2pix import get_config
 

@@ -38,7 +38,8 @@ import torch_twin
 
 from colorgan_jax.compilation import jit_network
 from colorgan_jax.inference import predict_ab
-from colorgan_jax.networks.generator import Discriminator, Generator
+from colorgan_jax.networks.discriminator import Discriminator
+from colorgan_jax.networks.generator import Generator
 from colorgan_jax.params import fold_batch_norm
 from colorgan_jax.training.gan import create_state, train_step
 

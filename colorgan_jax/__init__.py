@@ -7,7 +7,8 @@ From a program:
 """
 
 from colorgan_jax.inference import colorize
-from colorgan_jax.networks.generator import Discriminator, Generator
+from colorgan_jax.networks.discriminator import Discriminator
+from colorgan_jax.networks.generator import Generator
 from colorgan_jax.params import load_params
 
 __version__ = "0.1.0"

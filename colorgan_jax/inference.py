@@ -10,9 +10,7 @@ from jax.typing import ArrayLike
 
 from colorgan_jax.compilation import jit_network
 from colorgan_jax.lab import AB_SCALE, L_SCALE, lab_to_rgb, limit_chroma, rgb_to_lab
-from colorgan_jax.networks import efficientnet
-from colorgan_jax.networks.convolutions import conv_down, conv_up
-from colorgan_jax.networks.generator import leaky_relu, unet_depth
+from colorgan_jax.networks.generator import Generator
 from colorgan_jax.params import Params, image_size
 from colorgan_jax.photos import resize_photo
 
@@ -35,37 +33,13 @@ def predict_ab(params: Params, L: jax.Array) -> jax.Array:
       ParamsError: if `params` are not a generator's.
       ValueError: if L has another shape.
     """
-    size = image_size(params)
+    generator = Generator.from_params(params)
+    size = generator.image_size
     if L.ndim != 4 or L.shape[1:] != (size, size, 1):
         raise ValueError(
             f"predict_ab takes L of shape [B, {size}, {size}, 1], not {L.shape}."
         )
-    depth = unet_depth(size)
-    skips = []
-    x = L
-    for block in range(1, depth + 1):
-        layer = params.get(f"encoder_{block}")
-        if layer is None:
-            x = efficientnet.encode(block, params, x)
-            skips.append(x)
-        else:
-            if block > 1:
-                x = leaky_relu(x)
-            x = conv_down(x, layer["kernel"]) + layer["bias"]
-            skips.append(jax.nn.relu(x))
-
-    skips.pop()  # The innermost output is no skip, but the decoder's input.
-    for block in range(1, depth):
-        x = jax.nn.relu(x)
-        if block > 1:
-            x = jnp.concatenate([x, skips.pop()], axis=-1)
-        layer = params[f"decoder_{block}"]
-        x = conv_up(x, layer["kernel"]) + layer["bias"]
-    # Here the images are large: two convolutions take less time than to join their inputs.
-    layer = params[f"decoder_{depth}"]
-    kernels = jnp.split(layer["kernel"], [x.shape[-1]], axis=-1)
-    x = conv_up(jax.nn.relu(x), kernels[0]) + conv_up(skips.pop(), kernels[1])
-    return jnp.tanh(x + layer["bias"])
+    return generator.apply({"params": params}, L, train=False)
 
 
 def colorize(params: Params, L: jax.Array, *, saturation: ArrayLike = 1.0) -> jax.Array:

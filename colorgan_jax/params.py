@@ -27,8 +27,8 @@ import safetensors
 import safetensors.numpy
 
 from colorgan_jax.errors import ParamsError
-from colorgan_jax.networks import efficientnet
-from colorgan_jax.networks.generator import BATCH_NORM_EPSILON
+from colorgan_jax.networks.generator import Generator
+from colorgan_jax.networks.layers import BATCH_NORM_EPSILON
 from colorgan_jax.paths import replace_file
 
 Params = Mapping[str, Mapping[str, jax.Array]]
@@ -83,73 +83,12 @@ def image_size(params: Params) -> int:
     Raises:
       ParamsError: if they are anything else; it names the first layer that is wrong.
     """
-    if "batch_stats" in params or "params" in params:
-        raise ParamsError(
-            "These are the variables of a Generator; pass them through"
-            " fold_batch_norm first."
-        )
-    pretrained_layers = _pretrained_layers(params)
-    first = len(pretrained_layers) + 1  # of the blocks that are the report's
-    depth = len(pretrained_layers) + sum(name.startswith("encoder_") for name in params)
-    if depth == 0:
-        raise ParamsError("These are not the parameters of a generator: no encoder_1.")
-    encoders = [f"encoder_{block}" for block in range(first, depth + 1)]
-    decoders = [f"decoder_{block}" for block in range(1, depth + 1)]
-    convolutions = [name for block in pretrained_layers for name in block]
-    unknown = sorted(set(params) - {*convolutions, *encoders, *decoders})
-    if unknown:
-        raise ParamsError(f"A generator of depth {depth} has no layer {unknown[0]}.")
-
-    def outputs_of(name: str) -> int:
-        layer = params.get(name, {})
-        bias = jnp.shape(layer["bias"]) if "bias" in layer else ()
-        return bias[0] if bias else 0
-
-    def check(name: str, expected: tuple[int, ...], outputs: int) -> int:
-        """Checks one layer and returns its number of output channels."""
-        layer = params.get(name, {})
-        for array in ("kernel", "bias"):
-            if array not in layer:
-                raise ParamsError(f"The parameters lack {name}.{array}.")
-        kernel, bias = jnp.shape(layer["kernel"]), jnp.shape(layer["bias"])
-        if kernel != expected:
-            raise ParamsError(
-                f"{name}.kernel has shape {kernel} instead of {expected}."
-            )
-        if bias != (outputs,):
-            raise ParamsError(f"{name}.bias has shape {bias}, not {(outputs,)}.")
-        return outputs
-
-    skips = [0]
-    channels = 1
-    for block in pretrained_layers:
-        for name, shape in block.items():
-            channels = check(name, shape, shape[-1])
-        skips.append(channels)
-    for name in encoders:
-        outputs = outputs_of(name)
-        channels = check(name, (4, 4, channels, outputs), outputs)
-        skips.append(channels)
-    skips[-1] = 0  # the innermost output is no skip, but decoder_1's only input
-    for name in decoders:
-        outputs = 2 if name == decoders[-1] else outputs_of(name)
-        channels = check(name, (4, 4, outputs, channels + skips.pop()), outputs)
-    return 2**depth
+    return Generator.from_params(params).image_size
 
 
 def _is_transposed(layer: str) -> bool:
     """Whether a layer's kernel has its output channels before its input channels."""
     return layer.startswith("decoder_")
-
-
-def _pretrained_layers(params: Params) -> list[dict[str, tuple[int, ...]]]:
-    """EfficientNet's layers and the shapes of their kernels, by block; or none."""
-    if not any(name.startswith("bottleneck_") for name in params):
-        return []
-    return [
-        efficientnet.kernel_shapes(block)
-        for block in range(1, len(efficientnet.BLOCKS) + 1)
-    ]
 
 
 def save_params(

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from colorgan_jax.networks.generator import Discriminator, Generator
+from colorgan_jax.networks.discriminator import Discriminator
+from colorgan_jax.networks.generator import Generator
 from colorgan_jax.training.gan import create_state, train_step
 
 torch = pytest.importorskip("torch")

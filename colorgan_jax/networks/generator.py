@@ -1,43 +1,28 @@
-"""The two networks of the report: a U-Net generator and a PatchGAN discriminator.
+"""The U-Net generator of the report.
 
 Images are `[batch, height, width, channels]`, scaled as by `lab.to_network`: L in
 [-1, 1] with one channel, ab in [-1, 1] with two. Filter counts, strides and the choices
 that the report leaves open follow pix2pix (Isola et al. 2017, "Image-to-Image Translation
 with Conditional Adversarial Networks", appendix 6.1).
-
-A convolution that BatchNorm follows has no bias: BatchNorm would subtract it again.
 """
 
+import functools
 import math
-from functools import partial
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from colorgan_jax.errors import ParamsError
 from colorgan_jax.networks import efficientnet
-from colorgan_jax.networks.convolutions import DownConv, StrideOneConv, UpConv
+from colorgan_jax.networks.convolutions import DownConv, UpConv
+from colorgan_jax.networks.layers import BatchNorm, leaky_relu
 
-BATCH_NORM_EPSILON = 1e-5
-LEAKY_SLOPE = 0.2
 DROPOUT_BLOCKS = 3
 
 ENCODERS = ("unet", "efficientnet")
-
-
-def _scale_init(key, shape, dtype=jnp.float32):
-    return 1.0 + 0.02 * jax.random.normal(key, shape, dtype)
-
-
-# Over the global batch: under `jit` a mean over a sharded axis spans all devices.
-_BatchNorm = partial(
-    nn.BatchNorm, momentum=0.9, epsilon=BATCH_NORM_EPSILON, scale_init=_scale_init
-)
-
-
-def leaky_relu(x: jax.Array) -> jax.Array:
-    """LeakyReLU with the report's slope of 0.2."""
-    return nn.leaky_relu(x, LEAKY_SLOPE)
 
 
 def unet_depth(image_size: int) -> int:
@@ -79,31 +64,50 @@ def check_encoder(encoder: str, image_size: int, frozen_blocks: int) -> None:
         )
 
 
-def block_widths(filters: int, depth: int, maximum: int = 0) -> list[int]:
+def block_widths(filters: int, depth: int, maximum: int | None = None) -> list[int]:
     """Output channels of the encoder blocks: doubling from `filters` up to `maximum`.
 
-    A maximum of 0 means 8 times `filters`, as in pix2pix.
+    By default the maximum is 8 times `filters`, as in pix2pix.
     """
     return [min(filters * 2**block, maximum or 8 * filters) for block in range(depth)]
 
 
-class EncoderBlock(nn.Module):
-    """Halves the image: convolution, BatchNorm (report, section 2.1)."""
+class _Block(nn.Module):
+    """What the blocks of the encoder and of the decoder share.
+
+    Attributes:
+      features: output channels.
+      norm: whether BatchNorm follows the convolution, which then has no bias: BatchNorm
+        would subtract it again.
+      folded: whether BatchNorm is folded into the convolution. The convolution then has a
+        bias, and its parameters are the block's own: {"kernel", "bias"}.
+      dtype: as of `Generator`.
+    """
 
     features: int
     norm: bool = True
+    folded: bool = False
     dtype: jnp.dtype = jnp.float32
+
+    def convolve(self, Conv: type[nn.Module], x: jax.Array, train: bool) -> jax.Array:
+        norm = self.norm and not self.folded
+        conv = Conv(self.features, use_bias=not norm, dtype=self.dtype, name="conv")
+        if self.folded:
+            nn.share_scope(self, conv)
+        x = conv(x)
+        if norm:
+            x = BatchNorm(use_running_average=not train, dtype=self.dtype, name="norm")(
+                x
+            )
+        return x
+
+
+class EncoderBlock(_Block):
+    """Halves the image: convolution, BatchNorm (report, section 2.1)."""
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        x = DownConv(
-            self.features, use_bias=not self.norm, dtype=self.dtype, name="conv"
-        )(x)
-        if self.norm:
-            x = _BatchNorm(
-                use_running_average=not train, dtype=self.dtype, name="norm"
-            )(x)
-        return x
+        return self.convolve(DownConv, x, train)
 
 
 class EfficientNetBlock(nn.Module):
@@ -131,16 +135,16 @@ class EfficientNetBlock(nn.Module):
         return efficientnet.encode(self.block, layers, x)
 
 
-class DecoderBlock(nn.Module):
+class DecoderBlock(_Block):
     """Doubles the image: ReLU, transposed convolution, BatchNorm, dropout.
 
     What comes over the skip connection, if anything, joins after the ReLU.
+
+    Attributes:
+      dropout: rate while training.
     """
 
-    features: int
-    norm: bool = True
     dropout: float = 0.0
-    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(
@@ -149,13 +153,7 @@ class DecoderBlock(nn.Module):
         x = nn.relu(x)
         if skip is not None:
             x = jnp.concatenate([x, skip], axis=-1)
-        x = UpConv(
-            self.features, use_bias=not self.norm, dtype=self.dtype, name="conv"
-        )(x)
-        if self.norm:
-            x = _BatchNorm(
-                use_running_average=not train, dtype=self.dtype, name="norm"
-            )(x)
+        x = self.convolve(UpConv, x, train)
         return nn.Dropout(self.dropout, deterministic=not train)(x)
 
 
@@ -167,107 +165,176 @@ class Generator(nn.Module):
     block of its own resolution beside that of the decoder block before it.
 
     Beyond the report, the outer five encoder blocks may be EfficientNet-Lite0's, which can
-    start from what they learned on ImageNet (`pretrained.efficientnet_encoder`).
+    start from what they learned on ImageNet (`weights.efficientnet`).
+
+    The one generator in code: training, inference and export build it. `from_params` makes
+    the one that folded parameters are of (see `params`).
 
     Attributes:
       filters: output channels of the first encoder block; the report's size is 64.
-      maximum_filters: those of the widest blocks; 0 means 8 times `filters`. Neither
+      maximum_filters: those of the widest blocks; by default 8 times `filters`. Neither
         changes EfficientNet's blocks.
       image_size: height and width of the input, a power of two.
       dropout: rate in the three innermost decoder blocks while training; it is the
         "random noise" of the report, as in pix2pix.
       encoder: "unet", the report's, or "efficientnet", which takes 32x32 pixels or more.
       frozen_blocks: how many of EfficientNet's blocks, from the outermost, training
-        leaves as they are (see `gan.create_state`).
+        leaves as they are.
+      folded: whether BatchNorm is folded into the convolutions. `train` must then be
+        False, and "params" is laid out as at the top of `params`.
       dtype: type to compute in. Parameters, statistics of BatchNorm and the result are
         float32 whatever it is.
     """
 
     filters: int = 64
-    maximum_filters: int = 0
+    maximum_filters: int | None = None
     image_size: int = 256
     dropout: float = 0.5
     encoder: str = "unet"
     frozen_blocks: int = 0
+    folded: bool = False
     dtype: jnp.dtype = jnp.float32
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any]) -> Self:
+        """The folded generator that has these parameters.
+
+        Its architecture is read off their names and shapes. In inference:
+
+            generator = Generator.from_params(params)
+            ab = generator.apply({"params": params}, L, train=False)
+
+        Args:
+          params: folded parameters, as laid out at the top of `params`.
+
+        Raises:
+          ParamsError: if they are anything else; it names the first layer that is wrong.
+        """
+        if "batch_stats" in params or "params" in params:
+            raise ParamsError(
+                "These are the variables of a Generator; pass them through"
+                " fold_batch_norm first."
+            )
+        is_efficientnet = any(name.startswith("bottleneck_") for name in params)
+        encoders = sum(name.startswith("encoder_") for name in params)
+        depth = encoders + (len(efficientnet.BLOCKS) if is_efficientnet else 0)
+        if depth < 3:
+            raise ParamsError(
+                f"These are not the parameters of a generator: it has {depth} encoder"
+                " blocks in place of 3 or more, encoder_1 and so on."
+            )
+        widths = [
+            jnp.shape(layer["bias"])[0]
+            for name, layer in params.items()
+            if name.startswith(("encoder_", "decoder_")) and jnp.ndim(layer.get("bias"))
+        ]
+        outermost = params.get(f"decoder_{depth - 1}", {}).get("bias", [0])
+        generator = cls(
+            filters=len(outermost),
+            maximum_filters=max(widths, default=None),
+            image_size=2**depth,
+            encoder="efficientnet" if is_efficientnet else "unet",
+            folded=True,
+        )
+        _check_layers(params, generator)
+        return generator
 
     @property
     def frozen_layers(self) -> tuple[str, ...]:
         """Names of the blocks that training leaves as they are."""
         return tuple(f"encoder_{block}" for block in range(1, self.frozen_blocks + 1))
 
-    @nn.compact
+    def setup(self):
+        depth = unet_depth(self.image_size)
+        check_encoder(self.encoder, self.image_size, self.frozen_blocks)
+        widths = block_widths(self.filters, depth, self.maximum_filters)
+        shared = {"folded": self.folded, "dtype": self.dtype}
+        self.encoder_blocks = [
+            EfficientNetBlock(block, dtype=self.dtype, name=f"encoder_{block}")
+            if self._is_efficientnet(block)
+            else EncoderBlock(width, norm=block > 1, name=f"encoder_{block}", **shared)
+            for block, width in enumerate(widths, start=1)
+        ]
+        if self.folded:
+            for block in self.encoder_blocks:
+                if isinstance(block, EfficientNetBlock):
+                    nn.share_scope(self, block)
+        dropout_blocks = min(DROPOUT_BLOCKS, depth - 1)
+        self.decoder_blocks = [
+            DecoderBlock(
+                width,
+                norm=block < depth,
+                dropout=self.dropout if block <= dropout_blocks else 0.0,
+                name=f"decoder_{block}",
+                **shared,
+            )
+            for block, width in enumerate([*widths[-2::-1], 2], start=1)
+        ]
+
     def __call__(self, L: jax.Array, *, train: bool) -> jax.Array:
         """Predicts ab `[B, S, S, 2]` in [-1, 1] from L `[B, S, S, 1]` in [-1, 1].
 
         With `train=True` it uses the statistics of the batch, updates the running ones
         (collection "batch_stats"), and draws dropout from the random stream "dropout".
         """
-        depth = unet_depth(self.image_size)
-        check_encoder(self.encoder, self.image_size, self.frozen_blocks)
-        widths = block_widths(self.filters, depth, self.maximum_filters)
-        is_efficientnet = self.encoder == "efficientnet"
-        skips = []
-        x = L
-        for block, width in enumerate(widths, start=1):
-            name = f"encoder_{block}"
-            if is_efficientnet and block <= len(efficientnet.BLOCKS):
-                x = EfficientNetBlock(block, dtype=self.dtype, name=name)(x)
-                skips.append(x)
-            else:
-                if block > 1:
-                    x = leaky_relu(x)
-                x = EncoderBlock(width, norm=block > 1, dtype=self.dtype, name=name)(
-                    x, train=train
-                )
-                skips.append(nn.relu(x))
+        return self.decode(self.encode(L, train=train), train=train)
 
-        skips[-1] = None  # The innermost output is no skip, but the decoder's input.
-        for block, width in enumerate([*widths[-2::-1], 2], start=1):
-            x = DecoderBlock(
-                width,
-                norm=block < depth,
-                dropout=self.dropout
-                if block <= min(DROPOUT_BLOCKS, depth - 1)
-                else 0.0,
-                dtype=self.dtype,
-                name=f"decoder_{block}",
-            )(x, skips.pop(), train=train)
+    def encode(self, L: jax.Array, *, train: bool) -> list[jax.Array]:
+        """The features of L: the output of each encoder block, the outermost first.
+
+        Block k, counted from 1, gives `[B, S / 2**k, S / 2**k, C]`, before its activation.
+        """
+        features = []
+        x = L
+        for number, block in enumerate(self.encoder_blocks, start=1):
+            if self._is_efficientnet(number):
+                x = block(x)
+            else:
+                x = block(x if number == 1 else leaky_relu(x), train=train)
+            features.append(x)
+        return features
+
+    def decode(self, features: Sequence[jax.Array], *, train: bool) -> jax.Array:
+        """Predicts ab `[B, S, S, 2]` in [-1, 1] from the features that `encode` gives."""
+        *outer, x = features
+        skips = [
+            # EfficientNet's features are signed, and so are what its own layers take.
+            feature if self._is_efficientnet(number) else nn.relu(feature)
+            for number, feature in enumerate(outer, start=1)
+        ]
+        for block, skip in zip(self.decoder_blocks, [None, *skips[::-1]], strict=True):
+            x = block(x, skip, train=train)
         return jnp.tanh(x.astype(jnp.float32))
 
+    def _is_efficientnet(self, block: int) -> bool:
+        return self.encoder == "efficientnet" and block <= len(efficientnet.BLOCKS)
 
-class Discriminator(nn.Module):
-    """PatchGAN: one real-or-generated logit for each 70x70 patch (report, section 2.2).
 
-    Four blocks of convolution, BatchNorm (not in the first) and LeakyReLU, strides 2, 2,
-    2, 1, then one convolution of stride 1 down to one channel. All are 4x4 and pad by 1.
+def _check_layers(params: Mapping[str, Any], generator: Generator) -> None:
+    """Refuses parameters that are not those of a folded generator."""
+    expected = _layer_shapes(generator)
+    if unknown := sorted(set(params) - set(expected)):
+        depth = unet_depth(generator.image_size)
+        raise ParamsError(f"A generator of depth {depth} has no layer {unknown[0]}.")
+    for name, arrays in expected.items():
+        for array in arrays:
+            if array not in params.get(name, {}):
+                raise ParamsError(f"The parameters lack {name}.{array}.")
+    for name, arrays in expected.items():
+        for array, shape in arrays.items():
+            actual = jnp.shape(params[name][array])
+            if actual != shape:
+                raise ParamsError(
+                    f"{name}.{array} has shape {actual} instead of {shape}."
+                )
 
-    Attributes:
-      filters: output channels of the first block, doubled by each further one.
-      dtype: as of `Generator`.
-    """
 
-    filters: int = 64
-    dtype: jnp.dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, L: jax.Array, ab: jax.Array, *, train: bool) -> jax.Array:
-        """Logits `[B, H/8-2, W/8-2, 1]` of ab `[B, H, W, 2]` given L `[B, H, W, 1]`."""
-        x = jnp.concatenate([L, ab], axis=-1)
-        for block, Conv in enumerate(
-            [DownConv, DownConv, DownConv, StrideOneConv], start=1
-        ):
-            norm = block > 1
-            features = self.filters * 2 ** (block - 1)
-            x = Conv(
-                features, use_bias=not norm, dtype=self.dtype, name=f"conv_{block}"
-            )(x)
-            if norm:
-                x = _BatchNorm(
-                    use_running_average=not train,
-                    dtype=self.dtype,
-                    name=f"norm_{block}",
-                )(x)
-            x = leaky_relu(x)
-        logits = StrideOneConv(1, dtype=self.dtype, name="conv_5")(x)
-        return logits.astype(jnp.float32)
+@functools.lru_cache(maxsize=16)
+def _layer_shapes(generator: Generator) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Layer -> array -> shape of a folded generator, from the outermost layer on."""
+    size = generator.image_size
+    L = jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32)
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    init = functools.partial(generator.init, train=False)
+    shapes = jax.eval_shape(init, key, L)["params"]
+    return jax.tree.map(jnp.shape, dict(shapes))

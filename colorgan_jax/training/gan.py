@@ -14,7 +14,8 @@ import optax
 from flax import struct
 from flax.training.train_state import TrainState
 
-from colorgan_jax.networks.generator import Discriminator, Generator
+from colorgan_jax.networks.discriminator import Discriminator
+from colorgan_jax.networks.generator import Generator
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]

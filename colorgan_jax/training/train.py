@@ -24,12 +24,8 @@ from colorgan_jax.inference import colorize, predict_ab
 from colorgan_jax.lab import L_SCALE, from_network, lab_to_rgb, limit_chroma, rgb_to_lab
 from colorgan_jax.metrics import baselines
 from colorgan_jax.metrics.scores import psnr
-from colorgan_jax.networks.generator import (
-    Discriminator,
-    Generator,
-    check_encoder,
-    unet_depth,
-)
+from colorgan_jax.networks.discriminator import Discriminator
+from colorgan_jax.networks.generator import Generator, check_encoder, unet_depth
 from colorgan_jax.params import PARAMS_FILE, Params, fold_batch_norm, save_params
 from colorgan_jax.paths import replace_file
 from colorgan_jax.training import data, gan

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from colorgan_jax.networks.generator import Discriminator, Generator, unet_depth
+from colorgan_jax.networks.discriminator import Discriminator
+from colorgan_jax.networks.generator import Generator, unet_depth
 
 # Block: (output height and width, output channels, parameters). A 4x4 convolution has
 # 16 * inputs * outputs weights; BatchNorm has 2 * outputs parameters, and where there

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from colorgan_jax.networks.generator import Discriminator, Generator
+from colorgan_jax.networks.discriminator import Discriminator
+from colorgan_jax.networks.generator import Generator
 from colorgan_jax.training import gan
 
 SIZE = 32

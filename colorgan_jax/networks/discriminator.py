@@ -1,0 +1,52 @@
+"""The PatchGAN discriminator of the report.
+
+Images are `[batch, height, width, channels]`, scaled as by `lab.to_network`. Filter counts
+and strides follow pix2pix (Isola et al. 2017, "Image-to-Image Translation with Conditional
+Adversarial Networks", appendix 6.1).
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from colorgan_jax.networks.convolutions import DownConv, StrideOneConv
+from colorgan_jax.networks.layers import BatchNorm, leaky_relu
+
+
+class Discriminator(nn.Module):
+    """PatchGAN: one real-or-generated logit for each 70x70 patch (report, section 2.2).
+
+    Four blocks of convolution, BatchNorm (not in the first) and LeakyReLU, strides 2, 2,
+    2, 1, then one convolution of stride 1 down to one channel. All are 4x4 and pad by 1.
+    A convolution that BatchNorm follows has no bias: BatchNorm would subtract it again.
+
+    Attributes:
+      filters: output channels of the first block, doubled by each further one.
+      dtype: type to compute in. Parameters, statistics of BatchNorm and the result are
+        float32 whatever it is.
+    """
+
+    filters: int = 64
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, L: jax.Array, ab: jax.Array, *, train: bool) -> jax.Array:
+        """Logits `[B, H/8-2, W/8-2, 1]` of ab `[B, H, W, 2]` given L `[B, H, W, 1]`."""
+        x = jnp.concatenate([L, ab], axis=-1)
+        for block, Conv in enumerate(
+            [DownConv, DownConv, DownConv, StrideOneConv], start=1
+        ):
+            norm = block > 1
+            features = self.filters * 2 ** (block - 1)
+            x = Conv(
+                features, use_bias=not norm, dtype=self.dtype, name=f"conv_{block}"
+            )(x)
+            if norm:
+                x = BatchNorm(
+                    use_running_average=not train,
+                    dtype=self.dtype,
+                    name=f"norm_{block}",
+                )(x)
+            x = leaky_relu(x)
+        logits = StrideOneConv(1, dtype=self.dtype, name="conv_5")(x)
+        return logits.astype(jnp.float32)
