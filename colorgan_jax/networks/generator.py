@@ -223,15 +223,14 @@ class Generator(nn.Module):
                 f"These are not the parameters of a generator: it has {depth} encoder"
                 " blocks in place of 3 or more, encoder_1 and so on."
             )
-        widths = [
-            jnp.shape(layer["bias"])[0]
+        widths = {
+            name: _bias_size(layer)
             for name, layer in params.items()
-            if name.startswith(("encoder_", "decoder_")) and jnp.ndim(layer.get("bias"))
-        ]
-        outermost = params.get(f"decoder_{depth - 1}", {}).get("bias", [0])
+            if name.startswith(("encoder_", "decoder_"))
+        }
         generator = cls(
-            filters=len(outermost),
-            maximum_filters=max(widths, default=None),
+            filters=widths.get(f"decoder_{depth - 1}", 0),
+            maximum_filters=max(widths.values()),
             image_size=2**depth,
             encoder="efficientnet" if is_efficientnet else "unet",
             folded=True,
@@ -310,6 +309,12 @@ class Generator(nn.Module):
         return self.encoder == "efficientnet" and block <= len(efficientnet.BLOCKS)
 
 
+def _bias_size(layer: Mapping[str, Any]) -> int:
+    """Output channels of a layer, 0 where its parameters do not tell."""
+    shape = jnp.shape(layer["bias"]) if "bias" in layer else ()
+    return shape[0] if shape else 0
+
+
 def _check_layers(params: Mapping[str, Any], generator: Generator) -> None:
     """Refuses parameters that are not those of a folded generator."""
     expected = _layer_shapes(generator)
@@ -331,10 +336,14 @@ def _check_layers(params: Mapping[str, Any], generator: Generator) -> None:
 
 @functools.lru_cache(maxsize=16)
 def _layer_shapes(generator: Generator) -> dict[str, dict[str, tuple[int, ...]]]:
-    """Layer -> array -> shape of a folded generator, from the outermost layer on."""
+    """Layer -> array -> shape of a folded generator, the encoder's layers first."""
     size = generator.image_size
     L = jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32)
     key = jax.eval_shape(lambda: jax.random.key(0))
     init = functools.partial(generator.init, train=False)
     shapes = jax.eval_shape(init, key, L)["params"]
-    return jax.tree.map(jnp.shape, dict(shapes))
+    names = sorted(shapes, key=lambda name: (name.startswith("decoder_"), name))
+    return {
+        name: {array: shapes[name][array].shape for array in ("kernel", "bias")}
+        for name in names
+    }
