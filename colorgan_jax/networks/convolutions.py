@@ -214,12 +214,12 @@ def conv_depthwise(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array
     """`conv_same` within each channel.
 
     Args:
-      x: images `[B, H, W, C]`; H and W multiples of `stride`.
+      x: images `[B, H, W, C]`.
       kernel: `[K, K, 1, C]`.
       stride: in both directions.
 
     Returns:
-      `[B, H/stride, W/stride, C]`.
+      `[B, ceil(H/stride), ceil(W/stride), C]`.
     """
     plain = functools.partial(conv_same, stride=stride)
     by_taps = functools.partial(cpu.depthwise_by_taps, stride=stride)

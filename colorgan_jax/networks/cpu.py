@@ -324,9 +324,8 @@ def depthwise_by_taps(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Ar
     the time like this.
     """
     size, (_, height, width, _) = len(kernel), x.shape
-    before = (size - stride) // 2
-    padding = (before, size - stride - before)
-    padded = jnp.pad(x, ((0, 0), padding, padding, (0, 0)))
+    sides = lax.padtype_to_pads((height, width), (size, size), (stride, stride), "SAME")
+    padded = jnp.pad(x, ((0, 0), *sides, (0, 0)))
     return sum(
         padded[:, row : row + height : stride, column : column + width : stride]
         * kernel[row, column]
