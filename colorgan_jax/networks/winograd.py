@@ -13,9 +13,9 @@ all tiles (of 2x2 outputs) and all channels; all else is additions. See Lavin an
 The results differ from those of direct convolution by rounding: by 2e-6 of the largest
 value for 2x2 taps, by 1e-5 for 4x4 (float32, up to 512 channels).
 
-Images are `[batch, height, width, channels]`, kernels `[r, r, channels, features]` with r =
-2 or 4, all in float32. `padding` zeros p on each side of an image of H rows leave
-H + 2 p - r + 1 rows.
+Images are `[batch, height, width, channels]`, kernels `[r, r, channels, features]` with
+r = 2 or 4, all in float32. `padding` zeros p on each side of an image of H rows leave
+H + 2 p - r + 1 rows. All sizes must be known: none may be a symbolic dimension.
 """
 
 import jax
@@ -23,8 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-# As polynomials, kernel and outputs are multiplied by their values at these points and at
-# infinity (Toom and Cook): as many as there are coefficients in the product. Small
+# As polynomials, kernel and outputs are multiplied by their values at these points and
+# at infinity (Toom and Cook): as many as there are coefficients in the product. Small
 # numbers keep the rounding small.
 _POINTS = {2: (0, 1), 4: (0, 1, -1, 2)}
 
@@ -86,7 +86,8 @@ def kernel_gradient(
 
     Args:
       images: `[B, H, W, I]`.
-      gradient: of the outputs, `[B, H + 2 * padding - r + 1, W + 2 * padding - r + 1, O]`.
+      gradient: of the outputs, `[B, H + 2 * padding - r + 1,
+        W + 2 * padding - r + 1, O]`.
       padding: zeros on each side of the images.
 
     Returns:
