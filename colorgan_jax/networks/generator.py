@@ -220,8 +220,7 @@ class Generator(nn.Module):
         depth = encoders + (len(efficientnet.BLOCKS) if is_efficientnet else 0)
         if depth < 3:
             raise ParamsError(
-                f"These are not the parameters of a generator: it has {depth} encoder"
-                " blocks in place of 3 or more, encoder_1 and so on."
+                f"These are not the parameters of a generator: no encoder_{depth + 1}."
             )
         widths = {
             name: _bias_size(layer)
