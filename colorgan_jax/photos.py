@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
-from colorgan_jax.errors import PhotoError
+from colorgan_jax.errors import OutputError, PhotoError
 from colorgan_jax.paths import replace_file
 
 _JPEG_OPTIONS = {"format": "JPEG", "quality": 95, "subsampling": "4:4:4"}
@@ -272,8 +272,9 @@ def write_photo(path: str | os.PathLike, photo: np.ndarray) -> None:
       photo: uint8 [H, W, 3], sRGB in [0, 255].
 
     Raises:
-      PhotoError: another extension, a photo too large for the format, or a path that
-        cannot be written (no such folder, no permission, disk full).
+      PhotoError: another extension, or a photo too large for the format.
+      OutputError: a path that cannot be written (no such folder, no permission, disk
+        full).
     """
     path = Path(path)
     options = _WRITE_OPTIONS.get(path.suffix.lower())
@@ -290,7 +291,7 @@ def write_photo(path: str | os.PathLike, photo: np.ndarray) -> None:
     try:
         replace_file(path, encoded.getbuffer())
     except OSError as error:
-        raise PhotoError(f"{path} cannot be written: {error.strerror}.") from error
+        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def find_photos(folder: str | os.PathLike) -> list[Path]:

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -268,48 +267,6 @@ def test_a_full_disk_ends_the_run_with_one_sentence(params, capsys, monkeypatch)
     assert main(["colorize", "a.png", "b.png", "--params", params]) == 1
     error = capsys.readouterr().err
     assert "No space left on device" in error and error.count("\n") == 1
-
-
-def count_in_flight(monkeypatch, slow_write=0.0):
-    """Notes how many pixels there are at a time between reading and written."""
-    in_flight, highest, lock = 0, 0, threading.Lock()
-
-    def add(pixels):
-        nonlocal in_flight, highest
-        with lock:
-            in_flight += pixels
-            highest = max(highest, in_flight)
-
-    def read(photo):
-        rgb = photos.read_photo(photo)
-        add(rgb[..., 0].size)
-        return rgb
-
-    def write(path, rgb):
-        time.sleep(slow_write)
-        photos.write_photo(path, rgb)
-        add(-rgb[..., 0].size)
-
-    monkeypatch.setattr(colorize_command, "read_photo", read)
-    monkeypatch.setattr(colorize_command, "write_photo", write)
-    return lambda: highest
-
-
-def test_what_is_in_memory_is_bounded_by_pixels(params, capsys, monkeypatch):
-    for number in range(30):
-        save(f"album/{number:02}.png", height=8 + number)
-    save("album/99.png", height=400)  # alone above the bound, and yet colorized
-    monkeypatch.setattr(colorize_command, "_LEAST_PIXELS", 1)
-    monkeypatch.setattr(colorize_command, "_PIXELS_IN_BATCH", 9_000)
-    monkeypatch.setattr(colorize_command, "_PIXELS_IN_FLIGHT", 20_000)
-    highest = count_in_flight(monkeypatch, slow_write=0.01)
-    assert main(["colorize", "album", "--params", params]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 31
-    assert highest() == 400 * 60
-    Path("album/99.png").unlink()
-    highest = count_in_flight(monkeypatch, slow_write=0.01)
-    assert main(["colorize", "album", "--params", params]) == 0
-    assert 10_000 < highest() <= 20_000
 
 
 def test_photos_in_batches_get_the_colors_that_they_get_alone(params, capsys):
