@@ -166,6 +166,19 @@ def test_unreadable_photos_are_named_and_the_others_go_on(params, capsys):
     assert sorted(os.listdir("colorized")) == ["also good.jpg", "good.png"]
 
 
+def test_a_result_that_cannot_be_encoded_is_named_and_the_others_go_on(params, capsys):
+    for number in range(6):
+        save(f"{number}.png")
+    # WebP ends at 16,383 pixels a side; the name says WebP, the content is PNG.
+    save("1.webp", height=8, width=16_400, format="PNG")
+    assert main(["colorize", ".", "--params", params]) == 1
+    output = capsys.readouterr()
+    assert len(output.out.splitlines()) == 6
+    wide, count = output.err.splitlines()
+    assert f"{Path('colorized/1.webp')} cannot be encoded" in wide
+    assert count == "error: 1 of 7 photos could not be colorized."
+
+
 def test_a_folder_keeps_its_subfolders_and_a_second_run_gives_the_same(params, capsys):
     save("album/a.png")
     save("album/trip/a.png", channels=1)
@@ -347,7 +360,7 @@ def test_usage_errors_exit_with_2(capsys):
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
         assert stopped.value.code == 2
-        assert "usage: python -m colorgan_jax" in capsys.readouterr().err
+        assert "usage: colorgan" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("word", ["much", "-0.5", "11", "nan", "inf"])
