@@ -47,8 +47,10 @@ def main(arguments: list[str]) -> None:
 
     from colorgan_jax.compilation import enable_compilation_cache
     from colorgan_jax.errors import ColorganError
+    from colorgan_jax.photos import ignore_pillow_warnings
     from colorgan_jax.training.train import train
 
+    ignore_pillow_warnings()
     enable_compilation_cache()
     try:
         stopped_by = train(_CONFIG.value, workdir)

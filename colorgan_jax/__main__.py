@@ -1,4 +1,4 @@
-"""The command line: python -m colorgan_jax COMMAND ..."""
+"""The command line: `colorgan COMMAND ...`, or `python -m colorgan_jax COMMAND ...`."""
 
 import argparse
 import io
@@ -11,13 +11,14 @@ from colorgan_jax import __version__
 from colorgan_jax.commands import colorize, evaluate, survey
 from colorgan_jax.compilation import enable_compilation_cache
 from colorgan_jax.errors import ColorganError, print_error
+from colorgan_jax.photos import ignore_pillow_warnings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Args:
-      arguments: the words after `python -m colorgan_jax`; by default the program's.
+      arguments: the words after `colorgan`; by default those of the program.
 
     Returns:
       The exit status: 0 if all went well, 1 after an error that was printed.
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
       SystemExit: with status 2, after usage errors, as argparse does.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m colorgan_jax", description="Color for black-and-white photos."
+        prog="colorgan", description="Color for black-and-white photos."
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     # Without a GPU or TPU, JAX says so in a warning; users of the command know.
     logging.getLogger("jax").setLevel(logging.ERROR)
+    ignore_pillow_warnings()
     enable_compilation_cache()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A file name that the terminal cannot show must not end the run.

@@ -15,6 +15,10 @@ class PhotoError(ColorganError, ValueError):
     """A photo file or folder that cannot be used."""
 
 
+class OutputError(PhotoError):
+    """A result cannot be written (full disk, no permission): neither could the next."""
+
+
 class ParamsError(ColorganError, ValueError):
     """Parameters that are not a generator's, or a file that does not hold any."""
 

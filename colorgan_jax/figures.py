@@ -3,12 +3,10 @@
 import os
 from collections.abc import Mapping, Sequence
 
-import matplotlib
-
-matplotlib.use("Agg")  # Files only: no window system is needed.
-
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure  # Without pyplot, which would choose a backend.
+
+from colorgan_jax.paths import printable
 
 # Okabe and Ito's palette: distinct also to the color-blind.
 _BLUE, _VERMILION, _GREEN, _GRAY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
@@ -32,25 +30,22 @@ def save_comparison_grid(
     """
     rows = len(next(iter(columns.values())))
     row_height = 2.85 if captions else 2.6
-    figure, axes = plt.subplots(
-        rows,
-        len(columns),
-        figsize=(2.6 * len(columns), row_height * rows + 0.3),
-        squeeze=False,
-        layout="compressed",
+    figure = Figure(
+        figsize=(2.6 * len(columns), row_height * rows + 0.3), layout="compressed"
     )
+    axes = figure.subplots(rows, len(columns), squeeze=False)
     for column, (title, photos) in zip(axes.T, columns.items(), strict=True):
-        column[0].set_title(title, wrap=True)
+        # Names of models and files are no formulas, whatever dollar signs they have.
+        column[0].set_title(printable(title), wrap=True, parse_math=False)
         for axis, photo in zip(column, photos, strict=True):
             axis.imshow(np.clip(photo, 0, 1), interpolation="nearest")
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
         for axis, caption in zip(column, (captions or {}).get(title, ())):
-            axis.set_xlabel(caption)
+            axis.set_xlabel(printable(caption), parse_math=False)
     for axis, label in zip(axes[:, 0], row_labels or ()):
         axis.set_ylabel(label, fontsize="large")
     figure.savefig(path, dpi=150)
-    plt.close(figure)
 
 
 def save_loss_curves(path: str | os.PathLike, rows: Sequence[dict[str, float]]) -> None:
@@ -63,9 +58,8 @@ def save_loss_curves(path: str | os.PathLike, rows: Sequence[dict[str, float]]) 
         averaged over the steps since the row before, or "validation_psnr" and
         "validation_psnr_gray".
     """
-    figure, (discriminator, generator, psnr) = plt.subplots(
-        1, 3, figsize=(13, 3.8), layout="constrained"
-    )
+    figure = Figure(figsize=(13, 3.8), layout="constrained")
+    discriminator, generator, psnr = figure.subplots(1, 3)
     losses = [row for row in rows if "generator_loss" in row]
     for axis, title, color in (
         (discriminator, "discriminator_loss", _BLUE),
@@ -96,7 +90,6 @@ def save_loss_curves(path: str | os.PathLike, rows: Sequence[dict[str, float]]) 
         axis.grid(alpha=0.3)
         axis.set_xlim(left=0)
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def _plot_loss(axis, rows, name: str, color: str) -> None:

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and names that any file can hold."""
 
 import os
 import uuid
@@ -23,3 +23,12 @@ def replace_file(path: str | os.PathLike, content: bytes | memoryview) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def printable(text: str) -> str:
+    """Escapes what UTF-8 cannot hold: a file name need not be Unicode.
+
+    Returns:
+      The same text, but for bytes of a name that are no UTF-8: \\udcfc in place of 0xFC.
+    """
+    return text.encode(errors="backslashreplace").decode()

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
-from colorgan_jax.errors import PhotoError
+from colorgan_jax.errors import OutputError, PhotoError
 from colorgan_jax.paths import replace_file
 
 _JPEG_OPTIONS = {"format": "JPEG", "quality": 95, "subsampling": "4:4:4"}
@@ -37,11 +37,17 @@ NEARLY_GRAY = 4.0
 # nothing and take longer than decoding.
 _SRGB_DESCRIPTIONS = ("sRGB IEC61966-2.1", "sRGB built-in")
 
-# Pillow reports oddities of metadata (a damaged EXIF block, an invalid animation
-# chunk) as warnings. The pixels are none the worse for them, and damaged pixels are an
-# error anyway.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+def ignore_pillow_warnings() -> None:
+    """Silences Pillow where it warns of what `read_photo` deals with.
+
+    Pillow reports oddities of metadata (a damaged EXIF block, an invalid animation
+    chunk) and large photos as warnings. The pixels are none the worse for them, and
+    damaged pixels are an error anyway. For entry points: Python's warning filters belong
+    to the whole process, and until Python 3.14 no thread has its own.
+    """
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def read_photo(
@@ -115,6 +121,25 @@ def _decode(
     except Exception as error:
         raise PhotoError(f"{name} is damaged or cut short: {error}.") from error
     return _upright(rgb, orientation)
+
+
+def read_square(
+    file: str | os.PathLike | bytes, size: int, name: str | None = None
+) -> np.ndarray:
+    """Reads a photo as networks see it in training and scoring: squashed to a square.
+
+    Args:
+      file: the path of the photo, or its encoded bytes.
+      size: height and width of the square in pixels.
+      name: as for `read_photo`.
+
+    Returns:
+      uint8 [size, size, 3], sRGB in [0, 255].
+
+    Raises:
+      PhotoError: as `read_photo`.
+    """
+    return resize_photo(read_photo(file, name, minimum_size=size), size, size)
 
 
 def count_pixels(file: str | os.PathLike) -> int:
@@ -272,8 +297,9 @@ def write_photo(path: str | os.PathLike, photo: np.ndarray) -> None:
       photo: uint8 [H, W, 3], sRGB in [0, 255].
 
     Raises:
-      PhotoError: another extension, a photo too large for the format, or a path that
-        cannot be written (no such folder, no permission, disk full).
+      PhotoError: another extension, or a photo too large for the format.
+      OutputError: a path that cannot be written (no such folder, no permission, disk
+        full).
     """
     path = Path(path)
     options = _WRITE_OPTIONS.get(path.suffix.lower())
@@ -290,7 +316,7 @@ def write_photo(path: str | os.PathLike, photo: np.ndarray) -> None:
     try:
         replace_file(path, encoded.getbuffer())
     except OSError as error:
-        raise PhotoError(f"{path} cannot be written: {error.strerror}.") from error
+        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def find_photos(folder: str | os.PathLike) -> list[Path]:

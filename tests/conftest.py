@@ -41,10 +41,24 @@ def url(survey):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Keeps figures open: gives those drawn so far, so that a test can look into them."""
-    import matplotlib.pyplot as plt  # Not at the top: few tests draw.
+    """Gives the figures that were saved so far, so that a test can look into them."""
+    from matplotlib.figure import Figure  # Not at the top: few tests draw.
 
-    close = plt.close
-    monkeypatch.setattr(plt, "close", lambda _: None)
-    yield lambda: [plt.figure(number) for number in plt.get_fignums()]
-    close("all")
+    figures = []
+    save = Figure.savefig
+
+    def keep(figure, *arguments, **options):
+        figures.append(figure)
+        return save(figure, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return lambda: figures
+
+
+@pytest.fixture
+def real_photos():
+    """The folder that COLORGAN_TEST_PHOTOS names: train, test and old hold real photos."""
+    folder = os.environ.get("COLORGAN_TEST_PHOTOS")
+    if not folder:
+        pytest.skip("COLORGAN_TEST_PHOTOS names no folder of photos")
+    return Path(folder)

@@ -254,7 +254,8 @@ def test_oddities_cost_no_photo_and_no_words(tmp_path):
     large = Image.new("L", (9_600, 9_600), 128)
     (tmp_path / "large.jpg").write_bytes(encode(large, "JPEG"))
     code = """
-from colorgan_jax.photos import read_photo
+from colorgan_jax.photos import ignore_pillow_warnings, read_photo
+ignore_pillow_warnings()  # as the entry points do
 print(read_photo("exif.jpg").shape, read_photo("large.jpg", minimum_size=9).shape)
 """
     done = subprocess.run(

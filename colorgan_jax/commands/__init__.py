@@ -1,4 +1,4 @@
-"""The commands of `python -m colorgan_jax`, a module each.
+"""The commands of `colorgan`, a module each.
 
 `add_parser` adds the command and its options to the parser; `options.run(options)` then
 runs it and returns the exit status.

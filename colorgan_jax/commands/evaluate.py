@@ -1,10 +1,15 @@
-"""python -m colorgan_jax evaluate: how good models are, beside what no model scores."""
+"""colorgan evaluate: scores models against baselines."""
 
 import argparse
 import json
 from pathlib import Path
 
-from colorgan_jax.commands.options import add_params_option, add_saturation_option
+from colorgan_jax.commands.extras import extra
+from colorgan_jax.commands.options import (
+    add_params_option,
+    add_saturation_option,
+    number,
+)
 from colorgan_jax.errors import CommandError
 from colorgan_jax.paths import replace_file
 
@@ -13,10 +18,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Adds the command and its options."""
     parser = commands.add_parser(
         "evaluate",
-        help="score trained parameters beside gray and random colors",
-        description="Scores trained parameters on photos, beside gray, the training"
-        " photos' mean color and random colors. Writes per_photo.csv, summary.json,"
-        " summary.md and figures.",
+        help="score models against baselines",
+        description="Scores models on color photos against three baselines: gray, the"
+        " mean color of the training photos, and random colors. Writes per_photo.csv,"
+        " summary.json, summary.md and figures.",
     )
     add_params_option(parser)
     parser.add_argument(
@@ -25,14 +30,14 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         default=[],
         type=Path,
         metavar="PATH",
-        help="further ones in the same table; each is compared with the first of all",
+        help="more weights to score; each is compared with --params",
     )
     parser.add_argument(
         "--photos",
         required=True,
         type=Path,
         metavar="FOLDER",
-        help="color photos that no training saw: all below this folder",
+        help="color photos that were not trained on: all below this folder",
     )
     parser.add_argument(
         "--output",
@@ -44,7 +49,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--image-size",
         default=256,
-        type=int,
+        type=number(int, 1),
         metavar="PIXELS",
         help="height and width to which photos are squashed (default: %(default)s)",
     )
@@ -59,11 +64,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    # Not at the top: the libraries behind it would slow down the other commands.
-    from colorgan_jax import figures
-    from colorgan_jax.evaluation import evaluate
-    from colorgan_jax.evaluation import report as scorecard
-    from colorgan_jax.training.metric_log import read_metrics
+    # Not at the top: the other commands do without these libraries.
+    with extra("evaluate", "colorgan evaluate"):
+        from colorgan_jax import figures
+        from colorgan_jax.evaluation import evaluate
+        from colorgan_jax.evaluation import report as scorecard
+        from colorgan_jax.training.metric_log import read_metrics
 
     paths = [options.params, *options.compare]
     if options.output.resolve().is_relative_to(options.photos.resolve()):

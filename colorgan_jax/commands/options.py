@@ -2,6 +2,7 @@
 
 import argparse
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 from colorgan_jax.params import RELEASED_PARAMS
@@ -10,36 +11,55 @@ _MAXIMUM_SATURATION = 10.0
 
 
 def add_params_option(parser: argparse.ArgumentParser) -> None:
-    """Adds --params: which generator to use."""
+    """Adds --params: the weights to use."""
     parser.add_argument(
         "--params",
         default=RELEASED_PARAMS,
         type=Path,
         metavar="PATH",
-        help="the work directory of a training run, or its params.safetensors (default:"
-        " the ones that come with colorgan_jax)",
+        help="weights: the work directory of a training run, or its"
+        " params.safetensors (default: the released weights)",
     )
 
 
 def add_saturation_option(parser: argparse.ArgumentParser) -> None:
-    """Adds --saturation: how strong the colors are, beside what the generator says."""
+    """Adds --saturation: how strong the colors are."""
     parser.add_argument(
         "--saturation",
         default=1.0,
-        type=_saturation,
+        type=number(float, 0, _MAXIMUM_SATURATION),
         metavar="FACTOR",
-        help="makes the colors so much stronger, or, below 1, weaker (default:"
+        help="factor on the colors: above 1 stronger, below 1 weaker (default:"
         " %(default)s)",
     )
 
 
-def _saturation(word: str) -> float:
-    try:
-        value = float(word)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= _MAXIMUM_SATURATION:
-        raise argparse.ArgumentTypeError(
-            f"{word} is not a number from 0 to {_MAXIMUM_SATURATION:g}."
-        )
-    return value
+def number(
+    kind: type, lowest: float = -math.inf, highest: float = math.inf
+) -> Callable[[str], float]:
+    """The `type` of an option that takes a number.
+
+    Args:
+      kind: int or float.
+      lowest: the least number that is allowed.
+      highest: the greatest number that is allowed.
+
+    Returns:
+      A function that reads a word, or refuses it in a sentence.
+    """
+    expected = "a whole number" if kind is int else "a number"
+    if math.isfinite(highest):
+        expected += f" from {lowest:g} to {highest:g}"
+    elif math.isfinite(lowest):
+        expected += f" of at least {lowest:g}"
+
+    def read(word: str) -> float:
+        try:
+            value = kind(word)
+        except ValueError:
+            value = math.nan
+        if not lowest <= value <= highest:  # NaN is never within.
+            raise argparse.ArgumentTypeError(f"{word} is not {expected}.")
+        return value
+
+    return read

@@ -1,4 +1,4 @@
-"""python -m colorgan_jax survey: photos rated by people who do not know which is real."""
+"""colorgan survey: people rate photos without knowing which are real."""
 
 import argparse
 import json
@@ -8,6 +8,8 @@ import socket
 import sys
 from pathlib import Path
 
+from colorgan_jax.commands.extras import extra
+from colorgan_jax.commands.options import number
 from colorgan_jax.errors import CommandError
 from colorgan_jax.paths import replace_file
 from colorgan_jax.survey.database import SurveyDatabase, read_ratings
@@ -18,10 +20,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Adds the command, its two commands and their options."""
     parser = commands.add_parser(
         "survey",
-        help="let people rate real and generated photos, and analyze their ratings",
-        description="The rating survey: people see real and generated photos, one at a"
-        " time and without knowing which is which, and rate from 1 to 5 how realistic"
-        " the colors are.",
+        help="have people rate real and generated photos, and analyze the ratings",
+        description="The rating survey: people see real and generated photos one at a"
+        " time, without knowing which is which, and rate from 1 to 5 how realistic the"
+        " colors are.",
     )
     surveys = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_serve_parser(surveys)
@@ -32,8 +34,8 @@ def _add_serve_parser(surveys: argparse._SubParsersAction) -> None:
     parser = surveys.add_parser(
         "serve",
         help="serve the survey's web pages",
-        description="Serves the survey's web pages until Ctrl-C. Started again, it goes"
-        " on: raters find their place by a cookie.",
+        description="Serves the survey's web pages until Ctrl-C. Resume: rerun the same"
+        " command. A cookie keeps each rater's place.",
     )
     parser.add_argument(
         "--real",
@@ -47,43 +49,43 @@ def _add_serve_parser(surveys: argparse._SubParsersAction) -> None:
         required=True,
         type=Path,
         metavar="FOLDER",
-        help="photos that were colorized; a photo with the name of a real one is taken"
-        " to show the same scene",
+        help="colorized photos; a photo with the same name as a real one is taken to"
+        " show the same scene",
     )
     parser.add_argument(
         "--database",
         required=True,
         type=Path,
         metavar="FILE",
-        help="where the ratings are kept (SQLite); made if it does not exist",
+        help="where the ratings are kept (SQLite); created if it does not exist",
     )
     parser.add_argument(
         "--count",
         default=5,
-        type=_positive,
+        type=number(int, 1),
         metavar="N",
-        help="how many photos of each folder to show, chosen at random"
+        help="how many photos from each folder to show, chosen at random"
         " (default: %(default)s)",
     )
     parser.add_argument(
         "--seed",
         default=0,
-        type=int,
+        type=number(int),
         metavar="N",
-        help="another number chooses other photos (default: %(default)s)",
+        help="seed of the random choice of photos (default: %(default)s)",
     )
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="the address to serve at; 0.0.0.0 is every one of this computer's, for"
-        " raters on its network (default: %(default)s, this computer only)",
+        help="address to serve at; 0.0.0.0 lets raters on the same network in (default:"
+        " %(default)s, this computer only)",
     )
     parser.add_argument(
         "--port",
         default=8000,
-        type=_port,
+        type=number(int, 0, 65535),
         metavar="N",
-        help="0 takes any that is free (default: %(default)s)",
+        help="port to serve at; 0 picks a free one (default: %(default)s)",
     )
     parser.set_defaults(run=_serve)
 
@@ -91,9 +93,9 @@ def _add_serve_parser(surveys: argparse._SubParsersAction) -> None:
 def _add_analyze_parser(surveys: argparse._SubParsersAction) -> None:
     parser = surveys.add_parser(
         "analyze",
-        help="print what the ratings show, and how sure that is",
-        description="Compares the ratings of real and of generated photos. A survey may"
-        " be served meanwhile; raters count once they have finished.",
+        help="print what the ratings show, and how certain that is",
+        description="Compares the ratings of real and generated photos. The survey may"
+        " still be running; raters count once they have finished.",
     )
     data = parser.add_mutually_exclusive_group(required=True)
     data.add_argument(
@@ -101,47 +103,31 @@ def _add_analyze_parser(surveys: argparse._SubParsersAction) -> None:
         nargs="?",
         type=Path,
         metavar="FILE",
-        help="the --database of survey serve",
+        help="the --database of colorgan survey serve",
     )
     data.add_argument(
         "--from-summary",
         nargs=6,
         metavar=("MEAN", "SD", "N") * 2,
-        help="in place of ratings, the mean, the standard deviation and the number of"
-        " the real photos' ratings, then of the generated photos', with the digits that"
-        " were printed; Table 1 of the report, with 17 people and 5 photos of each kind,"
-        " is 4.4706 0.7001 85 3.1667 1.2837 85",
+        help="analyze published figures instead of ratings: mean, standard deviation and"
+        " number of ratings of the real photos, then of the generated photos, with all"
+        " printed digits; Table 1 of the report, with 17 people and 5 photos of each"
+        " kind, is 4.4706 0.7001 85 3.1667 1.2837 85",
     )
     parser.add_argument(
         "--output",
         type=Path,
         metavar="FOLDER",
-        help="also write analysis.json there and, from FILE, ratings.csv and ratings.png",
+        help="also write analysis.json into this folder and, from FILE, ratings.csv and"
+        " ratings.png",
     )
     parser.set_defaults(run=_analyze)
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 on")
-    return number
-
-
-def _port(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 65535:
-        raise argparse.ArgumentTypeError(f"{text} is no port: they end at 65535")
-    return number
-
-
 def _serve(options: argparse.Namespace) -> int:
-    try:
+    # Not at the top, like `analysis` below: the other commands do without.
+    with extra("survey", "colorgan survey serve"):
         from colorgan_jax.survey import server
-    except ModuleNotFoundError as error:
-        raise CommandError(
-            "The survey's web pages need Starlette and uvicorn: pip install -e '.[survey]'"
-        ) from error
 
     photos = choose_photos(
         options.real,
@@ -166,7 +152,7 @@ def _serve(options: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             pass  # the way to stop it
     file = shlex.quote(os.fspath(options.database))
-    print(f"\nStopped. The results: python -m colorgan_jax survey analyze {file}")
+    print(f"\nStopped. The results: colorgan survey analyze {file}")
     return 0
 
 
@@ -194,7 +180,8 @@ def _addresses(listener: socket.socket) -> str:
 
 
 def _analyze(options: argparse.Namespace) -> int:
-    from colorgan_jax.survey import analysis  # SciPy and Matplotlib take a second
+    with extra("survey", "colorgan survey analyze"):
+        from colorgan_jax.survey import analysis
 
     if options.from_summary:
         ratings = None

@@ -1,6 +1,6 @@
-"""How good models are, beside what no model scores.
+"""Scores models against baselines.
 
-Each photo is squashed to a square, as in training, its colors are thrown away and made
+Each photo is squashed to a square, as in training. Its colors are thrown away and made
 anew by every row of the table: the models, and baselines that look at nothing:
 
     gray        ab = 0
@@ -11,8 +11,10 @@ Every row has the photo's own lightness. A model that does not clearly beat gray
 learned nothing.
 """
 
+import contextlib
 import dataclasses
 import datetime
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +26,7 @@ import numpy as np
 import scipy.stats
 from tqdm import tqdm
 
-from colorgan_jax import __version__
+from colorgan_jax import __version__, bulk
 from colorgan_jax.errors import EvaluationError, PhotoError
 from colorgan_jax.inference import colorize
 from colorgan_jax.lab import rgb_to_lab
@@ -32,12 +34,8 @@ from colorgan_jax.metrics import baselines, perceptual
 from colorgan_jax.metrics import scores as metrics
 from colorgan_jax.metrics.baselines import GRAY, MEAN_AB, RANDOM_AB
 from colorgan_jax.params import PARAMS_FILE, Params, load_params, load_training
-from colorgan_jax.photos import (
-    find_photos,
-    is_nearly_gray,
-    read_photo,
-    resize_photo,
-)
+from colorgan_jax.paths import printable
+from colorgan_jax.photos import find_photos, is_nearly_gray, read_square
 
 # The row of the table that is no colorization.
 REAL = "real photos"
@@ -170,15 +168,16 @@ def evaluate(
     has_frechet = has_lpips and len(files) >= perceptual.MINIMUM_PHOTOS
     scores = defaultdict(lambda: defaultdict(list))
     features = defaultdict(perceptual.FeatureStatistics)
-    for numbers, real in photos.batches():
-        for row, rgb in colorizations(
-            params, mean_ab, real, numbers, saturation
-        ).items():
-            reference = None if row == REAL else real
-            for metric, values in _measure(rgb, reference, has_lpips).items():
-                scores[row][metric].extend(values)
-            if has_frechet:
-                features[row].add(perceptual.vgg16_features(rgb))
+    # Closed, so that after Ctrl-C the threads that read stop at once.
+    with contextlib.closing(photos.batches()) as batches:
+        for numbers, real in batches:
+            rows = colorizations(params, mean_ab, real, numbers, saturation)
+            for row, rgb in rows.items():
+                reference = None if row == REAL else real
+                for metric, values in _measure(rgb, reference, has_lpips).items():
+                    scores[row][metric].extend(values)
+                if has_frechet:
+                    features[row].add(perceptual.vgg16_features(rgb))
     if not photos.scored:
         raise EvaluationError(
             f"None of the {len(files)} photos in {folder} can be scored:"
@@ -253,16 +252,6 @@ _uniform = jax.jit(baselines.uniform)
 _random_ab = jax.jit(baselines.random_ab)
 
 
-def read_square(file: Path, image_size: int) -> np.ndarray:
-    """Reads a photo, squashed to uint8 [S, S, 3] as training sees it.
-
-    Raises:
-      PhotoError: as `photos.read_photo`.
-    """
-    photo = read_photo(file, minimum_size=image_size)
-    return resize_photo(photo, image_size, image_size)
-
-
 class _UsablePhotos:
     """Photos read a batch at a time, with notes of those that cannot be used.
 
@@ -286,23 +275,28 @@ class _UsablePhotos:
           Positions in `scored` [B], and float sRGB [B, S, S, 3] in [0, 1].
         """
         numbers, photos = [], []
-        progress = tqdm(self._files, desc="Evaluating", unit="photo", disable=None)
-        for file in progress:
-            try:
-                photo = read_square(file, self._image_size)
-            except PhotoError as error:
-                self.unreadable.append(str(error))
-                continue
-            if is_nearly_gray(photo):
-                self.nearly_gray += 1
-                if self._leave_out_gray:
+        read = functools.partial(read_square, size=self._image_size)
+        with contextlib.closing(bulk.read_ahead(self._files, read)) as results:
+            for file, photo in tqdm(
+                results,
+                total=len(self._files),
+                desc="Evaluating",
+                unit="photo",
+                disable=None,
+            ):
+                if isinstance(photo, PhotoError):
+                    self.unreadable.append(str(photo))
                     continue
-            numbers.append(len(self.scored))
-            self.scored.append(file)
-            photos.append(photo / np.float32(255))
-            if len(photos) == _BATCH_SIZE:
-                yield numbers, np.stack(photos)
-                numbers, photos = [], []
+                if is_nearly_gray(photo):
+                    self.nearly_gray += 1
+                    if self._leave_out_gray:
+                        continue
+                numbers.append(len(self.scored))
+                self.scored.append(file)
+                photos.append(photo / np.float32(255))
+                if len(photos) == _BATCH_SIZE:
+                    yield numbers, np.stack(photos)
+                    numbers, photos = [], []
         if photos:
             yield numbers, np.stack(photos)
 
@@ -330,12 +324,13 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
     """Means over the photos with their intervals, and paired differences.
 
     Returns:
-      What JSON can hold. "rows" -> row -> metric -> {"mean", "low", "high"}, where low
-      and high are the limits of a 95 % bootstrap interval over photos (None for a
-      single photo); a row also has "colorfulness_ratio" to the real photos and, where
-      computed, "frechet_vgg16". "differences" -> reference -> row -> metric likewise,
-      for the differences photo by photo to gray and to the first model. Besides, what
-      was evaluated, when, and with what.
+      What JSON can hold; names that are not Unicode are escaped. "rows" -> row ->
+      metric -> {"mean", "low", "high"}, where low and high are the limits of a 95%
+      bootstrap interval over photos (None for a single photo); a row also has
+      "colorfulness_ratio" to the real photos and, where computed, "frechet_vgg16".
+      "differences" -> reference -> row -> metric likewise, for the differences photo by
+      photo to gray and to the first model. Also what was evaluated, when, and with
+      what.
     """
     scores = evaluation.scores
     colorfulness = np.mean(scores[REAL]["colorfulness"])
@@ -349,7 +344,7 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
         )
         if row in evaluation.frechet:
             rows[row]["frechet_vgg16"] = evaluation.frechet[row]
-    return {
+    summary = {
         "date": datetime.date.today().isoformat(),
         "software": f"colorgan_jax {__version__}, JAX {jax.__version__}",
         "device": jax.devices()[0].device_kind,
@@ -379,10 +374,22 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
             for reference in (GRAY, next(iter(evaluation.models)))
         },
     }
+    return _printable(summary)
+
+
+def _printable(value: Any) -> Any:
+    """Escapes all names in a summary that are not Unicode: strict JSON has none."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_printable(item) for item in value]
+    return value
 
 
 def _interval(values: np.ndarray) -> dict[str, float | None]:
-    """Mean, and the percentile bootstrap's 95 % interval of it (Efron 1979)."""
+    """Mean, and the percentile bootstrap's 95% interval of it (Efron 1979)."""
     mean = float(np.mean(values))
     if len(values) < 2:
         return {"mean": mean, "low": None, "high": None}

@@ -1,4 +1,4 @@
-"""What an evaluation shows and writes down: a summary, scores by photo, pictures."""
+"""Writes an evaluation down: a summary, the scores of each photo, comparison grids."""
 
 import csv
 import io
@@ -18,15 +18,15 @@ from colorgan_jax.evaluation.evaluate import (
     REAL,
     Evaluation,
     colorizations,
-    read_square,
 )
-from colorgan_jax.paths import replace_file
+from colorgan_jax.paths import printable, replace_file
+from colorgan_jax.photos import read_square
 
 _EXPLANATIONS = f"""\
-- Brackets hold 95 % bootstrap intervals over the photos.
-- PSNR: of sRGB in [0, 1] with a peak of 1, the mean of the photos' own (each at most
+- Brackets hold 95% bootstrap intervals over the photos.
+- PSNR: of sRGB in [0, 1] with a peak of 1, averaged over photos (each at most
   {MAXIMUM_PSNR:.2f} dB, that of rounding to 8 bits). "minus gray": differences photo by photo.
-  "as in the report": `cv2.PSNR`, which takes the peak for 255; this adds 48.13 dB.
+  "as in the report": `cv2.PSNR`, which assumes a peak of 255; this adds 48.13 dB.
 - SSIM (Wang et al. 2004): 1 is best. LPIPS (Zhang et al. 2018, AlexNet): 0 is best.
 - Colorfulness (Hasler and Suesstrunk 2003), and its share of the real photos'.
 - ab error: mean distance in CIE ab (CIE76). 0 is best.
@@ -65,7 +65,7 @@ def format_summary(summary: Mapping[str, Any]) -> str:
 
 def _describe(training: Mapping[str, Any]) -> str:
     if not training:
-        return "which does not tell how it was trained"
+        return "which does not say how it was trained"
     config, step = training["config"], training["step"]
     return (
         f"trained for {step:,} steps of {config['batch_size']} photos of"
@@ -151,11 +151,11 @@ def write_per_photo(path: str | os.PathLike, evaluation: Evaluation) -> None:
         for row, values in evaluation.scores.items():
             scores = {metric: values[metric][number] for metric in values}
             writer.writerow({"photo": file, "row": row, **scores})
-    replace_file(path, lines.getvalue().encode())
+    replace_file(path, printable(lines.getvalue()).encode())
 
 
 def save_grids(folder: Path, evaluation: Evaluation) -> None:
-    """Draws the photos on which the first model did best, middling and worst.
+    """Draws the photos with the best, median and worst PSNR of the first model.
 
     Args:
       folder: gets grid.png (gray, each model, real: the report's figure 3) and
@@ -183,7 +183,7 @@ def save_grids(folder: Path, evaluation: Evaluation) -> None:
     captions = {
         row: [f"{psnr[row][number]:.1f} dB" for number in chosen] for row in psnr
     }
-    captions[REAL] = [file.name[-_CAPTION_LENGTH:] for file in files]
+    captions[REAL] = [printable(file.name)[-_CAPTION_LENGTH:] for file in files]
     for name, columns in {
         "grid.png": (GRAY, *models, REAL),
         "beside_random.png": (*models, RANDOM_AB, REAL),

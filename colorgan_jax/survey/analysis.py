@@ -7,12 +7,8 @@ import os
 import textwrap
 from decimal import Decimal, InvalidOperation
 
-import matplotlib
-
-matplotlib.use("Agg")  # Files only: no window system is needed.
-
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure  # Without pyplot, which would choose a backend.
 from scipy import stats
 
 from colorgan_jax.errors import SurveyError
@@ -217,9 +213,8 @@ def save_ratings_plot(path: str | os.PathLike, ratings: Ratings) -> None:
     result = analyze(ratings)
     if not result["raters"]:
         raise SurveyError("Nobody has rated all photos yet: there is nothing to plot.")
-    figure, (shares, means) = plt.subplots(
-        1, 2, figsize=(13, 5.2), layout="constrained", width_ratios=(3, 2)
-    )
+    figure = Figure(figsize=(13, 5.2), layout="constrained")
+    shares, means = figure.subplots(1, 2, width_ratios=(3, 2))
     scale = np.arange(LOWEST, HIGHEST + 1)
     for number, (kind, values) in enumerate(zip(_COLORS, _split(ratings), strict=True)):
         color, described = _COLORS[kind], result[kind]
@@ -273,7 +268,6 @@ def save_ratings_plot(path: str | os.PathLike, ratings: Ratings) -> None:
         axis.set_axisbelow(True)
     figure.suptitle("\n".join(textwrap.wrap(result["conclusion"], 140)))
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def write_ratings_csv(path: str | os.PathLike, ratings: Ratings) -> None:

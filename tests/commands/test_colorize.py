@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -167,6 +166,19 @@ def test_unreadable_photos_are_named_and_the_others_go_on(params, capsys):
     assert sorted(os.listdir("colorized")) == ["also good.jpg", "good.png"]
 
 
+def test_a_result_that_cannot_be_encoded_is_named_and_the_others_go_on(params, capsys):
+    for number in range(6):
+        save(f"{number}.png")
+    # WebP ends at 16,383 pixels a side; the name says WebP, the content is PNG.
+    save("1.webp", height=8, width=16_400, format="PNG")
+    assert main(["colorize", ".", "--params", params]) == 1
+    output = capsys.readouterr()
+    assert len(output.out.splitlines()) == 6
+    wide, count = output.err.splitlines()
+    assert f"{Path('colorized/1.webp')} cannot be encoded" in wide
+    assert count == "error: 1 of 7 photos could not be colorized."
+
+
 def test_a_folder_keeps_its_subfolders_and_a_second_run_gives_the_same(params, capsys):
     save("album/a.png")
     save("album/trip/a.png", channels=1)
@@ -270,48 +282,6 @@ def test_a_full_disk_ends_the_run_with_one_sentence(params, capsys, monkeypatch)
     assert "No space left on device" in error and error.count("\n") == 1
 
 
-def count_in_flight(monkeypatch, slow_write=0.0):
-    """Notes how many pixels there are at a time between reading and written."""
-    in_flight, highest, lock = 0, 0, threading.Lock()
-
-    def add(pixels):
-        nonlocal in_flight, highest
-        with lock:
-            in_flight += pixels
-            highest = max(highest, in_flight)
-
-    def read(photo):
-        rgb = photos.read_photo(photo)
-        add(rgb[..., 0].size)
-        return rgb
-
-    def write(path, rgb):
-        time.sleep(slow_write)
-        photos.write_photo(path, rgb)
-        add(-rgb[..., 0].size)
-
-    monkeypatch.setattr(colorize_command, "read_photo", read)
-    monkeypatch.setattr(colorize_command, "write_photo", write)
-    return lambda: highest
-
-
-def test_what_is_in_memory_is_bounded_by_pixels(params, capsys, monkeypatch):
-    for number in range(30):
-        save(f"album/{number:02}.png", height=8 + number)
-    save("album/99.png", height=400)  # alone above the bound, and yet colorized
-    monkeypatch.setattr(colorize_command, "_LEAST_PIXELS", 1)
-    monkeypatch.setattr(colorize_command, "_PIXELS_IN_BATCH", 9_000)
-    monkeypatch.setattr(colorize_command, "_PIXELS_IN_FLIGHT", 20_000)
-    highest = count_in_flight(monkeypatch, slow_write=0.01)
-    assert main(["colorize", "album", "--params", params]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 31
-    assert highest() == 400 * 60
-    Path("album/99.png").unlink()
-    highest = count_in_flight(monkeypatch, slow_write=0.01)
-    assert main(["colorize", "album", "--params", params]) == 0
-    assert 10_000 < highest() <= 20_000
-
-
 def test_photos_in_batches_get_the_colors_that_they_get_alone(params, capsys):
     names = [f"{number}.png" for number in range(7)]
     for number, name in enumerate(names):
@@ -390,7 +360,7 @@ def test_usage_errors_exit_with_2(capsys):
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
         assert stopped.value.code == 2
-        assert "usage: python -m colorgan_jax" in capsys.readouterr().err
+        assert "usage: colorgan" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("word", ["much", "-0.5", "11", "nan", "inf"])

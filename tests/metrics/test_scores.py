@@ -1,7 +1,5 @@
 """Metrics against independent implementations."""
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
@@ -12,8 +10,6 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from colorgan_jax.metrics.scores import ab_error, colorfulness, psnr, report_psnr, ssim
 from colorgan_jax.photos import find_photos, read_photo
-
-TEST_PHOTOS = Path(__file__).parents[3] / "shared" / "photos" / "test"
 
 
 def random_photos(*shape):
@@ -97,13 +93,12 @@ def test_colorfulness_by_hand():
     np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.skipif(not TEST_PHOTOS.exists(), reason="the test photos are not here")
-def test_colorfulness_of_the_test_photos():
+def test_colorfulness_of_the_test_photos(real_photos):
     values = [
         float(colorfulness(read_photo(path).astype(np.float32) / 255))
-        for path in find_photos(TEST_PHOTOS)
+        for path in find_photos(real_photos / "test")
     ]
-    # Measured by whoever put the photos together: README.md beside their folder.
+    # Measured by whoever put the photos together.
     np.testing.assert_allclose(np.mean(values), 39.3, atol=0.05)
 
 

