@@ -1,4 +1,4 @@
-"""What the ratings of the survey show: in numbers, in words, in a plot and as a table."""
+"""Analyzes the survey's ratings: numbers, a text, a plot and a table."""
 
 import csv
 import io
@@ -133,7 +133,7 @@ def format_report(result: dict) -> str:
         *words,
         "",
         f"Difference of the means (real - generated): {difference['mean']:.2f} points",
-        "  95 % interval for other raters and photos (min F'):     "
+        "  95% interval for other raters and photos (min F'):      "
         + _format_interval(difference["interval"]),
         "  by a bootstrap over both (too narrow with few photos):  "
         + _format_interval(difference["bootstrap_interval"]),
@@ -148,7 +148,7 @@ def format_report(result: dict) -> str:
         f"  Cohen's d, all ratings:                {_format(effects['cohens_d'])}",
         f"  d_z, differences of rater means:       {_format(effects['d_z'])}",
         f"  rank-biserial correlation:             {_format(effects['rank_biserial'])}",
-        f"  pairs where the real photo wins:       {_format(wins, 0)} % (ties: half)",
+        f"  pairs where the real photo wins:       {_format(wins, 0)}% (ties: half)",
         "",
         "Photos, the best rated first",
         f"{'mean':>8}{'sd':>8}  kind       name",
@@ -185,10 +185,11 @@ def format_summary_report(result: dict) -> str:
             f"Without dividing the variances by n: {_format_p(undivided['p'])}",
             f"  {formula}",
             *_wrap(
-                "This is no test of the means: it stays the same however many people"
-                " are asked. Were ratings normally distributed, a generated photo would"
-                " be rated above a real one as often. From the report's Table 1 it gives"
-                " 0.19, the p that the report takes for that of a t-test."
+                "This is not a test of the means: it stays the same however many people"
+                " are asked. If ratings were normally distributed, it would be the"
+                " probability that a generated photo is rated above a real one. For the"
+                " report's Table 1 it gives 0.19, which the report calls the p of a"
+                " t-test."
             ),
             "",
         ]
@@ -251,7 +252,7 @@ def save_ratings_plot(path: str | os.PathLike, ratings: Ratings) -> None:
     )
     shares.margins(y=0.2)  # Room for the legend.
     shares.legend(loc="upper left", ncols=2)
-    bands = "\nbands: 95 % intervals for other raters and photos"
+    bands = "\nbands: 95% intervals for other raters and photos"
     has_bands = result["real"]["interval"] or result["generated"]["interval"]
     means.set(
         title="Means of all ratings (lines) and of each photo (dots)",
@@ -320,37 +321,41 @@ def _conclude(result: dict) -> str:
             f" {'lower' if difference['mean'] > 0 else 'higher'} than the real ones"
         )
     if raters == 1:
-        return f"The only rater {found}: it takes 2 or more to tell about other people."
+        return (
+            f"The only rater {found}: it takes 2 or more raters to say anything about"
+            " other people."
+        )
     if min(photos) < 2:
         return (
             f"The {raters} raters {found}: it takes 2 or more photos of each kind to"
-            " tell about other photos."
+            " say anything about other photos."
         )
     if difference["interval"] is None:
         return (
-            f"The {raters} raters {found}: their ratings vary too little to tell about"
-            " other people and photos."
+            f"The {raters} raters {found}: their ratings vary too little to say"
+            " anything about other people and photos."
         )
 
     low, high = difference["interval"]
     if low > 0:
         return (
-            f"People {found} (95 % interval {low:.2f} to {high:.2f}): they can tell them"
+            f"People {found} (95% interval {low:.2f} to {high:.2f}): they can tell them"
             " apart."
         )
     if high < 0:
         return (
-            f"People {found} (95 % interval {-high:.2f} to {-low:.2f}): they can tell"
+            f"People {found} (95% interval {-high:.2f} to {-low:.2f}): they can tell"
             " them apart, and prefer the generated ones."
         )
     missed = "any difference could be missed"
     if difference["detectable"] < HIGHEST - LOWEST:
         missed = (
-            f"one below {difference['detectable']:.1f} points would often be missed"
+            f"a difference below {difference['detectable']:.1f} points would often be"
+            " missed"
         )
     return (
-        f"People {found} (95 % interval {-low:.2f} higher to {high:.2f} lower): no"
-        f" difference could be shown; with {raters} raters and {photos[0]} + {photos[1]}"
+        f"People {found} (95% interval {-low:.2f} higher to {high:.2f} lower): no"
+        f" difference was found; with {raters} raters and {photos[0]} + {photos[1]}"
         f" photos, {missed}."
     )
 
@@ -405,9 +410,9 @@ def _read_figure(name: str, text: str, lowest: int, highest: int) -> Decimal:
         raise SurveyError(f"The {name}, {text!r}, is not a number.")
     if not lowest <= figure <= highest:
         raise SurveyError(
-            f"The {name}, {text}, is not between {lowest} and {highest}: ratings are"
-            f" from {LOWEST} to {HIGHEST}, and the figures are to be mean, standard"
-            " deviation and number of ratings, first of real photos."
+            f"The {name}, {text}, is not between {lowest} and {highest}: ratings go"
+            f" from {LOWEST} to {HIGHEST}; give mean, standard deviation and number of"
+            " ratings, first of the real photos."
         )
     return figure
 
@@ -457,7 +462,9 @@ def _format_interval(interval: list[float] | None) -> str:
 def _format_grim(part: dict) -> str:
     mean, n, total = part["mean"], part["n"], part["grim"]["sum"]
     if part["grim"]["possible"] is None:
-        return f"no answer: with n = {n}, any mean is possible to the digits of {mean}"
+        return (
+            f"no answer: with n = {n}, any mean with the digits of {mean} is possible"
+        )
     if part["grim"]["possible"]:
         return f"yes: {total} / {n} = {mean}"
     digits = len(mean.partition(".")[2])

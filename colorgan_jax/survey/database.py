@@ -176,8 +176,8 @@ class SurveyDatabase:
         if stored != [(photo.name, photo.kind, photo.digest) for photo in photos]:
             raise SurveyError(
                 f"{self._path} holds a survey of other photos: name another file with"
-                " --database, or start it as before, with the same --real, --generated,"
-                " --count and --seed."
+                " --database, or use the same --real, --generated, --count and --seed as"
+                " before."
             )
         self._count = len(stored)
 
@@ -328,8 +328,8 @@ def _is_survey(path: Path) -> bool:
         or int.from_bytes(application_id) != _APPLICATION_ID
     ):
         raise SurveyError(
-            f"{path} is no survey: name a file that survey serve made or, to begin a"
-            " survey, one that does not exist yet."
+            f"{path} is not a survey: name a file that colorgan survey serve made or, to"
+            " start a survey, one that does not exist yet."
         )
     if int.from_bytes(version) != _FORMAT_VERSION:
         raise SurveyError(f"{path} was made by another version of colorgan_jax.")

@@ -66,8 +66,8 @@ def choose_photos(
     )
     if again:
         report(
-            "Scenes that are shown twice, real and generated, for want of others:"
-            f" {len(again)}."
+            "Scenes that are shown twice, real and generated, because there are too few"
+            f" others: {len(again)}."
         )
     return _make_equal_in_size(photos)
 

@@ -167,7 +167,7 @@ def _rate(request: Request, form: dict[str, list[str]]) -> Response:
         raise HTTPException(400, "A rating is a number from 1 to 5.")
     trial = database.find_trial(rater, form.get("photo", [""])[0])
     if trial is None:
-        raise HTTPException(404, "This photo is none of those that you are shown.")
+        raise HTTPException(404, "This photo is not one of yours to rate.")
     counts = database.rate(trial, _RATINGS[ratings[0]])
     if counts and database.current_trial(rater) is None:
         finished = database.count_finished()
@@ -180,7 +180,7 @@ def _send_photo(request: Request) -> Response:
     rater, token = _require_rater(request), request.path_params["token"]
     trial = request.app.state.database.find_trial(rater, token)
     if trial is None:
-        raise HTTPException(404, "This photo is none of those that you are shown.")
+        raise HTTPException(404, "This photo is not one of yours to rate.")
     return Response(request.app.state.photos[trial.photo], media_type="image/png")
 
 
@@ -196,8 +196,8 @@ def _require_rater(request: Request) -> str:
     if rater is None:
         raise HTTPException(
             403,
-            "Your browser has sent no cookie of this survey. Allow cookies for this page,"
-            " then begin.",
+            "Your browser did not send this survey's cookie. Allow cookies for this page,"
+            " then start.",
         )
     return rater
 

@@ -27,7 +27,7 @@ def describe(values: np.ndarray) -> dict:
 
     Returns:
       "photos" and "n", numbers of photos and of single ratings; "mean" and
-      "standard_deviation" (of a sample) of single ratings; "interval", the 95 %
+      "standard_deviation" (of a sample) of single ratings; "interval", the 95%
       interval of the mean for other raters and photos, as in `compare_means`.
     """
     mean, deviation, n = _summarize(values)
@@ -52,8 +52,8 @@ def compare_means(real: np.ndarray, generated: np.ndarray) -> dict:
     Owen's pigeonhole bootstrap (2007), which draws raters and photos anew, is given
     beside it: with five photos, it is too narrow. In 1,500 simulated surveys each, of
     17 raters and 5 + 5 photos that differ with a standard deviation of 0.2, 0.5 and 1
-    point, the 95 % interval held the truth in 97, 97 and 95 % by min F', in 97, 94 and
-    90 % by the bootstrap, and in 90, 71 and 46 % by the paired t-test, for which there
+    point, the 95% interval held the truth in 97, 97 and 95% by min F', in 97, 94 and
+    90% by the bootstrap, and in 90, 71 and 46% by the paired t-test, for which there
     are no other photos.
 
     Args:
@@ -61,8 +61,8 @@ def compare_means(real: np.ndarray, generated: np.ndarray) -> dict:
       generated: [raters, other photos].
 
     Returns:
-      "mean", real less generated; "interval" and "bootstrap_interval", 95 %;
-      "detectable", the difference that would be found (at 5 %, two-tailed) in four
+      "mean", real less generated; "interval" and "bootstrap_interval", 95%;
+      "detectable", the difference that would be found (at 5%, two-tailed) in four
       surveys of five (Bloom, Minimum detectable effects, 1995).
     """
     differences = _rater_differences(real, generated)
@@ -100,13 +100,13 @@ def run_tests(real: np.ndarray, generated: np.ndarray) -> list[dict]:
         _wilcoxon_test(real, generated),
         welch_test(
             "Welch's t, rater means",
-            "As if real and generated photos had been rated by different people.",
+            "Treats real and generated photos as if different people had rated them.",
             *_summarize(real.mean(axis=1)),
             *_summarize(generated.mean(axis=1)),
         ),
         welch_test(
             "Welch's t, all ratings",
-            "As if each rating came from another person, which is not so.",
+            "Treats each rating as if it came from a different person, which is wrong.",
             *_summarize(real),
             *_summarize(generated),
         ),
@@ -261,7 +261,7 @@ def _t_interval(
     *,
     within: tuple[float, float],
 ) -> list[float]:
-    """The 95 % interval, cut to where means of ratings can be."""
+    """The 95% interval, cut to where means of ratings can be."""
     half = standard_error * stats.t.ppf(0.975, degrees_of_freedom)
     return [float(end) for end in np.clip([mean - half, mean + half], *within)]
 
@@ -315,7 +315,7 @@ def _min_f_test(real: np.ndarray, generated: np.ndarray) -> dict:
     result = partial(
         _result,
         "Raters and photos at once (min F')",
-        "Would other people say so of other photos, too? The one to go by.",
+        "Would other people rate other photos this way, too? Rely on this test.",
         "t",
     )
     if len(real) < 2 or min(real.shape[1], generated.shape[1]) < 2:
@@ -338,7 +338,7 @@ def _paired_t_test(real: np.ndarray, generated: np.ndarray) -> dict:
     result = partial(
         _result,
         "Paired t, rater means",
-        "Would other people say so of these very photos?",
+        "Would other people rate these same photos this way?",
         "t",
     )
     differences = _rater_differences(real, generated)
@@ -356,7 +356,7 @@ def _wilcoxon_test(real: np.ndarray, generated: np.ndarray) -> dict:
     result = partial(
         _result,
         "Wilcoxon signed-rank, rater means",
-        "The same by ranks, which takes no normal distribution.",
+        "The same by ranks, without assuming normal distributions.",
         "W+",
     )
     differences = _rater_differences(real, generated)
@@ -371,7 +371,7 @@ def _mann_whitney_test(real: np.ndarray, generated: np.ndarray) -> dict:
     result = partial(
         _result,
         "Mann-Whitney U, all ratings",
-        "The same by ranks, and as little to be trusted.",
+        "The same by ranks, and just as unreliable.",
         "U",
     )
     ratings = np.concatenate([real, generated], axis=None)

@@ -125,7 +125,7 @@ def folder(tmp_path):
         (["--real", "nothing"], "The folder nothing does not exist."),
         (["--generated", "{}/real"], "must lie apart"),
         (["--count", "6"], "real holds 5 that can be read."),
-        (["--database", "{}/real/real-0.png"], "real-0.png is no survey"),
+        (["--database", "{}/real/real-0.png"], "real-0.png is not a survey"),
         (["--database", "{}/none/survey.db"], "none does not exist"),
         (["--port", "{port}"], "{port}: Address already in use."),
         (["--host", "192.0.2.1"], "--host 192.0.2.1 --port 0: "),
@@ -216,7 +216,7 @@ def test_the_analysis_of_a_summary(folder, capsys):
     ("arguments", "message"),
     [
         (["{}/none.db"], "none.db does not exist"),
-        (["{}/real/real-0.png"], "real-0.png is no survey"),
+        (["{}/real/real-0.png"], "real-0.png is not a survey"),
         (["--from-summary", *["9", "1", "5", "4", "1", "5"]], "between 1 and 5"),
         (
             [

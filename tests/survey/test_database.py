@@ -140,7 +140,7 @@ def test_it_goes_on_after_a_restart_with_the_question_that_it_began_with(path):
 
 def test_what_was_rated_before_a_kill_is_there(path):
     program = (
-        "import os, sys; from tests import test_survey_storage as tests\n"
+        "import os, sys; sys.path.insert(0, 'tests/survey'); import test_database as tests\n"
         "database = tests.open_database(sys.argv[1])\n"
         "tests.rate_all(database, database.add_rater(), [1, 2, 3])\n"
         "os.kill(os.getpid(), 9)"
@@ -206,8 +206,8 @@ def write_newer_version(path):
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (write_text, "is no survey"),
-        (write_other_database, "is no survey"),
+        (write_text, "is not a survey"),
+        (write_other_database, "is not a survey"),
         (write_newer_version, "by another version"),
         (Path.mkdir, "Is a directory"),
     ],

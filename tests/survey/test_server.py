@@ -116,7 +116,7 @@ def test_what_is_no_rating_of_this_photo_is_refused(survey, data, status):
     reply = session.post(f"{url}/rate", data={"photo": token, **data})
     assert reply.status_code == status
     assert reply.headers["Content-Type"].startswith("text/html")
-    assert "That did not work" in reply.text
+    assert "Something went wrong" in reply.text
     query = "SELECT rating FROM trials WHERE token = ?"
     assert read_rows(folder, query, token) == [(None,)]
     assert session.get(f"{url}/rate").text == page
