@@ -41,7 +41,7 @@ _RENAMED_COLUMNS = {"validation_psnr_grey": "validation_psnr_gray"}
 STEPS_AHEAD = 2
 
 
-class Logbook:
+class MetricLog:
     """The record of a run.
 
     Losses stay on the device until they are written, so that no step waits for them.

@@ -21,7 +21,8 @@ from colorgan_jax.errors import DataError, NonFiniteError, TrainingError
 from colorgan_jax.params import load_training
 from colorgan_jax.training.checkpoint import Checkpoints
 from colorgan_jax.training.data import load_photos, mean_ab
-from colorgan_jax.training.train import _learning_rate, _new_state, train
+from colorgan_jax.training.schedules import learning_rate
+from colorgan_jax.training.train import new_state, train
 from colorgan_jax.weights import efficientnet as pretrained
 from configs import quickstart
 
@@ -70,7 +71,7 @@ def state_of(workdir, **values):
     config = tiny_config(**values)
     with Checkpoints(workdir) as saved:
         state = saved.restore(
-            jax.eval_shape(jax.jit(lambda: _new_state(config, steps_per_epoch=19)))
+            jax.eval_shape(jax.jit(lambda: new_state(config, steps_per_epoch=19)))
         )
     return jax.device_get(
         jax.tree.leaves(state.replace(key=jax.random.key_data(state.key)))
@@ -252,15 +253,15 @@ def test_the_adversarial_loss_begins_at_the_same_step_after_interruptions(tmp_pa
 
 def test_the_learning_rate_falls_in_the_last_epochs():
     values = {"optimizer.learning_rate": 4e-4, "epochs": 10}
-    assert _learning_rate(tiny_config(**values), 8) == 4e-4
+    assert learning_rate(tiny_config(**values), 8) == 4e-4
     config = tiny_config(**values, **{"optimizer.decay_epochs": 2.5})
     # 80 steps, the last 20 of them on a line that would reach 0 at the 81st.
     steps = np.array([59, 60, 61, 70, 79])
     expected = [4e-4, 4e-4, 3.8e-4, 2e-4, 2e-5]
-    rates = [_learning_rate(config, 8)(step) for step in steps]
+    rates = [learning_rate(config, 8)(step) for step in steps]
     np.testing.assert_allclose(rates, expected, rtol=1e-5)
     # The same for a discriminator that takes its first step as the run takes its 50th.
-    rates = [_learning_rate(config, 8, first_step=49)(step) for step in steps - 49]
+    rates = [learning_rate(config, 8, first_step=49)(step) for step in steps - 49]
     np.testing.assert_allclose(rates, expected, rtol=1e-5)
 
 
@@ -268,11 +269,11 @@ def test_both_networks_have_the_same_learning_rate_at_every_step(tmp_path):
     """A discriminator that takes the run's last step only has its learning rate."""
     values = {"epochs": 1, "optimizer.decay_epochs": 1.0}
     config = tiny_config(**values, **{"loss.adversarial_from_epoch": 18 / 19})
-    before = jax.jit(lambda: _new_state(config, steps_per_epoch=19))()
+    before = jax.jit(lambda: new_state(config, steps_per_epoch=19))()
     assert train(config, tmp_path) is None
     with Checkpoints(tmp_path) as saved:
         after = saved.restore(
-            jax.eval_shape(jax.jit(lambda: _new_state(config, steps_per_epoch=19)))
+            jax.eval_shape(jax.jit(lambda: new_state(config, steps_per_epoch=19)))
         )
     moved = jax.tree.map(
         lambda a, b: float(np.abs(a - b).max()),

@@ -1,0 +1,82 @@
+"""When a run stops, and when it saves."""
+
+import signal
+import time
+from typing import Self
+
+import jax
+import ml_collections
+import numpy as np
+from absl import logging
+from jax.experimental import multihost_utils
+
+from colorgan_jax.training.checkpoint import Checkpoints
+
+
+class StopSignals:
+    """Notes Ctrl-C and SIGTERM, so that the run saves its state before it stops.
+
+    A second Ctrl-C ends the process at once, which leaves earlier checkpoints intact.
+    With several hosts SIGTERM is left to JAX, which makes all of them stop at the same
+    step (see `Checkpoints.reached_preemption`).
+
+    Attributes:
+      received: name of the signal, or None.
+    """
+
+    def __init__(self):
+        self.received: str | None = None
+        self._previous = {}
+
+    def __enter__(self) -> Self:
+        numbers = [signal.SIGINT]
+        if jax.process_count() == 1:
+            numbers.append(signal.SIGTERM)
+        for number in numbers:
+            self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _) -> None:
+        self.received = signal.Signals(number).name
+        logging.warning(
+            "%s: saving, then stopping. Ctrl-C now stops at once and loses the steps"
+            " since the last checkpoint.",
+            self.received,
+        )
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def what_is_due(
+    config: ml_collections.ConfigDict,
+    step: int,
+    signals: StopSignals,
+    saved: Checkpoints,
+    *,
+    started: float,
+    saved_at: float,
+) -> tuple[str | None, bool]:
+    """Whether to stop now, and why; and whether to save now."""
+    if saved.reached_preemption(step):
+        return "preemption", True
+    minutes = (time.monotonic() - started) / 60
+    minutes_unsaved = (time.monotonic() - saved_at) / 60
+    reasons = np.array(
+        [
+            signals.received is not None,
+            0 < config.time_limit_minutes <= minutes,
+            minutes_unsaved >= config.checkpoint_every_minutes,
+        ]
+    )
+    if jax.process_count() > 1:
+        # Clocks differ, and all hosts must save at the same step: the first decides.
+        if step % config.log_every_steps:
+            return None, False
+        reasons = multihost_utils.broadcast_one_to_all(reasons)
+    signalled, timed_out, save_is_due = reasons
+    if signalled:
+        return signals.received or "SIGINT", True
+    return ("the time limit" if timed_out else None), bool(save_is_due)
