@@ -1,15 +1,16 @@
 """What a run leaves for people: parameters, pictures, and scores in the terminal."""
 
+import shlex
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
 from colorgan_jax import figures
 from colorgan_jax.inference import colorize
-from colorgan_jax.lab import lab_to_rgb, rgb_to_lab
+from colorgan_jax.lab import rgb_to_lab
+from colorgan_jax.metrics import baselines
 from colorgan_jax.params import PARAMS_FILE, Params, save_params
 from colorgan_jax.training import data
 from colorgan_jax.training.metric_log import MetricLog
@@ -26,7 +27,16 @@ def write_results(
     metric_log: MetricLog,
     params: Params,
 ) -> None:
-    """Writes parameters, a sample grid and the curves, on the first host."""
+    """Writes the parameters, a sample grid and the curves, on the first host.
+
+    Args:
+      workdir: of the run.
+      config: of the run; kept with the parameters.
+      mean_ab: of the training photos; kept with the parameters, as a baseline.
+      photos: the first few of them are colorized for the grid.
+      metric_log: the record of the run.
+      params: inference parameters.
+    """
     if jax.process_index() != 0:
         return
     params = jax.device_get(params)
@@ -40,7 +50,7 @@ def write_results(
     figures.save_comparison_grid(
         samples / f"step_{metric_log.step:07d}.png",
         {
-            "gray": lab_to_rgb(jnp.stack([L, 0 * L, 0 * L], axis=-1)),
+            baselines.GRAY: baselines.gray(L),
             "generated": colorize(params, L),
             "real": real,
         },
@@ -48,6 +58,12 @@ def write_results(
 
 
 def print_report(scores: dict[str, dict[str, float]], workdir: Path) -> None:
+    """Prints a table of scores, and what to do next.
+
+    Args:
+      scores: for each set of photos, by its name, what `validation.score` returns.
+      workdir: of the run.
+    """
     width = max(len(photos) for photos in scores)
     columns = list(next(iter(scores.values())))
     print(f"{'PSNR in dB (peak 1.0)':{width}}  {'  '.join(columns)}")
@@ -57,5 +73,6 @@ def print_report(scores: dict[str, dict[str, float]], workdir: Path) -> None:
     print(f"Pictures: {workdir}/samples/ and {workdir}/loss_curves.png")
     print(
         "Colorize a photo of your own:"
-        f" python -m colorgan_jax colorize PHOTO.jpg --params {workdir}"
+        " python -m colorgan_jax colorize PHOTO.jpg --params"
+        f" {shlex.quote(str(workdir))}"
     )

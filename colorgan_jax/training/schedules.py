@@ -14,7 +14,13 @@ def learning_rate(
 ) -> float | optax.Schedule:
     """Constant, then linear to 0 over the last `decay_epochs`, as in pix2pix.
 
-    As a function of the steps that a network has taken since the run's `first_step`.
+    Args:
+      config: of the run.
+      steps_per_epoch: of the run.
+      first_step: how many steps the run takes before the network's first one.
+
+    Returns:
+      The learning rate, or a function of the steps that the network has taken.
     """
     learning_rate = config.optimizer.learning_rate
     decay_steps = round(config.optimizer.decay_epochs * steps_per_epoch)

@@ -1,5 +1,6 @@
 """When a run stops, and when it saves."""
 
+import math
 import signal
 import time
 from typing import Self
@@ -57,18 +58,31 @@ def what_is_due(
     saved: Checkpoints,
     *,
     started: float,
-    saved_at: float,
 ) -> tuple[str | None, bool]:
-    """Whether to stop now, and why; and whether to save now."""
+    """Whether to stop after a step, and whether to save its state.
+
+    With several hosts call it after every step, on each: all get the same answer.
+
+    Args:
+      config: of the run; reads `time_limit_minutes`, `checkpoint_every_minutes` and
+        `log_every_steps`.
+      step: how many steps have been taken.
+      signals: those received so far.
+      saved: the run's checkpoints.
+      started: `time.monotonic()` as the run started.
+
+    Returns:
+      What stops the run, as of `train.train`, or None; and whether to save. A run that
+      stops saves in any case.
+    """
     if saved.reached_preemption(step):
         return "preemption", True
     minutes = (time.monotonic() - started) / 60
-    minutes_unsaved = (time.monotonic() - saved_at) / 60
     reasons = np.array(
         [
             signals.received is not None,
-            0 < config.time_limit_minutes <= minutes,
-            minutes_unsaved >= config.checkpoint_every_minutes,
+            minutes >= (config.time_limit_minutes or math.inf),
+            saved.minutes_since_save() >= config.checkpoint_every_minutes,
         ]
     )
     if jax.process_count() > 1:

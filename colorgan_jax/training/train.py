@@ -1,4 +1,4 @@
-"""A training run, from config to trained parameters: the parts tied together."""
+"""A training run from config to trained parameters, top to bottom."""
 
 import functools
 import os
@@ -11,12 +11,13 @@ import ml_collections
 from absl import logging
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from colorgan_jax.compilation import jit_network
+from colorgan_jax.compilation import memory_saving_options
+from colorgan_jax.errors import TrainingError
 from colorgan_jax.networks.discriminator import Discriminator
 from colorgan_jax.networks.generator import Generator
 from colorgan_jax.params import fold_batch_norm
 from colorgan_jax.training import data, gan, results, schedules
-from colorgan_jax.training.checkpoint import Checkpoints
+from colorgan_jax.training.checkpoint import Checkpoints, has_checkpoint
 from colorgan_jax.training.metric_log import MetricLog
 from colorgan_jax.training.run_config import (
     check_config,
@@ -24,6 +25,7 @@ from colorgan_jax.training.run_config import (
     check_workdir,
     write_config,
 )
+from colorgan_jax.training.split import read_split, write_split
 from colorgan_jax.training.stopping import StopSignals, what_is_due
 from colorgan_jax.training.validation import score
 from colorgan_jax.weights import efficientnet as pretrained
@@ -36,11 +38,13 @@ SCORED_TRAINING_PHOTOS = 256
 
 
 def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str | None:
-    """Trains, or goes on where an earlier call with the same work directory stopped.
+    """Trains, or resumes where an earlier call with the same work directory stopped.
 
-    Writes into `workdir`: config.json, checkpoints/, metrics.csv, tensorboard/, and,
-    at each validation and when it stops, loss_curves.png, samples/ and
-    params.safetensors.
+    Writes into `workdir`: config.json, photos.json (which photos it trains on and which
+    it is validated on), checkpoints/, metrics.csv, tensorboard/, and, at each validation
+    and when it stops, loss_curves.png, samples/ and params.safetensors.
+
+    A run that resumes keeps its networks, its batch size and its photos.
 
     Args:
       config: as in configs/pix2pix.py, where every value is explained.
@@ -49,10 +53,10 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
     Returns:
       None at the end of the run, else what stopped it before: "SIGINT", "SIGTERM",
       "preemption" or "the time limit". The state is saved then, and a further call
-      goes on.
+      resumes.
 
     Raises:
-      DataError: if there are too few photos.
+      DataError: if there are too few photos, or the run's own are missing.
       TrainingError: if the config is impossible or does not fit what is in the work
         directory.
       NonFiniteError: if a loss or a gradient is no longer finite.
@@ -62,12 +66,16 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
     workdir = Path(workdir)
     check_config(config)
     check_workdir(workdir, config)
-    if not (workdir / "checkpoints").exists():
+    is_new = not has_checkpoint(workdir)
+    if is_new:
         check_pretrained(config)
-    train_photos, validation_photos = data.load_photos(config)
+    split = None if is_new else read_split(workdir)
+    train_photos, validation_photos = data.load_photos(config, split)
     mean_ab = data.mean_ab(train_photos)
     if jax.process_index() == 0:
         write_config(workdir, config)
+        if split is None:
+            write_split(workdir, data.split_of(train_photos, validation_photos))
     steps_per_epoch = data.steps_per_epoch(train_photos, config.batch_size)
     last_step = config.epochs * steps_per_epoch
 
@@ -82,7 +90,12 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
         functools.partial(new_state, config, steps_per_epoch),
         out_shardings=NamedSharding(mesh, PartitionSpec()),
     )
-    train_step = jit_network(gan.train_step, donate_argnums=0)
+    train_step = jax.jit(
+        gan.train_step,
+        donate_argnames="state",
+        static_argnames="adversarial",
+        compiler_options=memory_saving_options(),
+    )
     release = jax.jit(lambda state: fold_batch_norm(state.averaged))
     adversarial_from = schedules.adversarial_from(config, steps_per_epoch)
 
@@ -94,9 +107,14 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
             state = create_state(load_pretrained(config))
         else:
             state = saved.restore(jax.eval_shape(create_state))
-            logging.info("Going on after step %d of %d.", state.step, last_step)
+            logging.info("Resuming after step %d of %d.", state.step, last_step)
         step = int(state.step)
-        saved_at = time.monotonic()
+        if step > last_step:
+            raise TrainingError(
+                f"{workdir} holds a run of {step / steps_per_epoch:.3g} epochs, and"
+                f" --config.epochs is {config.epochs}: ask for more epochs, or choose"
+                " another --workdir."
+            )
         metric_log = MetricLog(
             workdir,
             step=step,
@@ -123,12 +141,15 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
         )
         scores = stopped_by = None
         for batch in batches:
-            is_adversarial = step >= adversarial_from
-            weight = config.loss.adversarial_weight if is_adversarial else 0.0
-            if state.adversarial_weight != weight:
-                metric_log.write_losses()  # A row is of steps of one kind.
-                state = state.replace(adversarial_weight=weight)
-            state, metrics = train_step(state, batch)
+            state, metrics = train_step(
+                state,
+                batch,
+                l1_weight=config.loss.l1_weight,
+                adversarial_weight=config.loss.adversarial_weight,
+                ema_decay=config.ema_decay,
+                adversarial=config.loss.adversarial_weight > 0
+                and step >= adversarial_from,
+            )
             step += 1
             metric_log.add_step(metrics)
             if step % config.log_every_steps == 0 or step % steps_per_epoch == 0:
@@ -143,24 +164,21 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
                 if scores is not None:
                     metric_log.write_scores(scores)
                     saved.save(state, validation_psnr=scores["generated"])
-                    saved_at = time.monotonic()
                     write_results(params)
                 metric_log.restart_clock()
 
             stopped_by, save_is_due = what_is_due(
-                config, step, signals, saved, started=started, saved_at=saved_at
+                config, step, signals, saved, started=started
             )
             if stopped_by or save_is_due:
                 metric_log.write_losses()
                 saved.save(state)
-                saved_at = time.monotonic()
             if stopped_by:
                 break
         metric_log.close()
         if stopped_by and step < last_step:
             saved.wait()
-            params = release(state)
-            write_results(params)
+            write_results(release(state))
             return stopped_by
 
     params = release(state)
@@ -186,6 +204,13 @@ def new_state(
     steps_per_epoch: int,
     pretrained_layers: dict | None = None,
 ) -> gan.GANState:
+    """The state that a run begins with.
+
+    Args:
+      config: of the run.
+      steps_per_epoch: of the run; the learning rate depends on it.
+      pretrained_layers: as of `load_pretrained`.
+    """
     dtype = jnp.dtype(config.compute_dtype)
     return gan.create_state(
         jax.random.key(config.seed, impl=RANDOM_GENERATOR),
@@ -198,9 +223,6 @@ def new_state(
         ),
         beta1=config.optimizer.beta1,
         beta2=config.optimizer.beta2,
-        l1_weight=config.loss.l1_weight,
-        adversarial_weight=config.loss.adversarial_weight,
-        ema_decay=config.ema_decay,
         pretrained=pretrained_layers,
     )
 

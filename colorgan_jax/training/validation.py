@@ -1,11 +1,14 @@
 """Scores of a generator while it is trained."""
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from colorgan_jax.compilation import jit_network
+from colorgan_jax.compilation import memory_saving_options
 from colorgan_jax.inference import predict_ab
 from colorgan_jax.lab import L_SCALE, from_network, lab_to_rgb, limit_chroma
 from colorgan_jax.metrics import baselines
@@ -22,10 +25,10 @@ def score(
     sharding: NamedSharding,
     signals: StopSignals | None = None,
 ) -> dict[str, float] | None:
-    """Mean PSNR over photos, beside what two colorizations without a model get.
+    """Mean PSNR over photos, next to two baselines that look at no photo.
 
     Args:
-      params: inference parameters, as of `inference.fold_batch_norm`.
+      params: inference parameters, as of `params.fold_batch_norm`.
       photos: every one counts once.
       batch_size: how many to colorize at a time, over all devices.
       sharding: as in `data.validation_batches`.
@@ -33,14 +36,14 @@ def score(
 
     Returns:
       None if given up, else decibels at peak 1.0, mean of the photos' own values:
-      "generated", "gray" (ab = 0) and "random ab" (the report's baseline: uniform in
-      [-110, 110], pixel by pixel).
+      "generated" and the names of `baselines.gray` and `baselines.random_ab`.
     """
     batches = data.validation_batches(photos, batch_size=batch_size, sharding=sharding)
+    score_batch = _compiled_score_batch()
     totals = []
     for number, batch in enumerate(batches):
         numbers = number * batch_size + np.arange(batch_size)
-        totals.append(_score_batch(params, batch, numbers))
+        totals.append(score_batch(params, batch, numbers))
         jax.block_until_ready(totals[-1])
         if signals and signals.received and jax.process_count() == 1:
             return None
@@ -50,7 +53,12 @@ def score(
     }
 
 
-@jit_network
+@functools.cache
+def _compiled_score_batch() -> Callable[..., dict[str, jax.Array]]:
+    # When first called: to ask for the options starts JAX's backend.
+    return jax.jit(_score_batch, compiler_options=memory_saving_options())
+
+
 def _score_batch(
     params: Params, batch: gan.Batch, numbers: jax.Array
 ) -> dict[str, jax.Array]:
