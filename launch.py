@@ -1,10 +1,11 @@
 """Trains the colorization GAN: python launch.py --config=configs/pix2pix.py
 
-The same command again goes on where the run stopped. Every value of the config can be
-overridden: --config.batch_size=8.
+Resume: rerun the same command. Every value of the config can be overridden:
+--config.batch_size=8.
 """
 
 import logging as python_logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -23,19 +24,23 @@ flags.mark_flag_as_required("config")
 
 
 def main(arguments: list[str]) -> None:
-    """Hands the flags over to `colorgan_jax.train`."""
+    """Hands the flags over to `colorgan_jax.training.train`."""
     if arguments[1:]:
         sys.exit(f"launch.py takes flags only; found {' '.join(arguments[1:])}.")
     config_file = Path(config_flags.get_config_filename(flags.FLAGS["config"]))
     if not config_file.is_file():
         sys.exit(f"--config: there is no file {config_file}; see the folder configs/.")
     workdir = Path(_WORKDIR.value or Path("runs") / config_file.stem)
+    sys.stdout.reconfigure(errors="backslashreplace")  # Names may be unprintable.
     logging.set_verbosity(logging.INFO)
     logging.get_absl_handler().setFormatter(
         python_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
     )
-    # JAX would report each kind of accelerator that it looks for and does not find.
+    # JAX would report each kind of accelerator that it looks for and does not find, and
+    # TensorFlow its operations.
     python_logging.getLogger("jax").setLevel(python_logging.WARNING)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
     # Imported after the flags are checked: JAX and TensorFlow take seconds.
     import jax
@@ -48,23 +53,25 @@ def main(arguments: list[str]) -> None:
     from colorgan_jax.compilation import enable_compilation_cache
     from colorgan_jax.errors import ColorganError
     from colorgan_jax.photos import ignore_pillow_warnings
+    from colorgan_jax.training.checkpoint import silence_orbax
     from colorgan_jax.training.train import train
 
     ignore_pillow_warnings()
     enable_compilation_cache()
+    silence_orbax()
     try:
         stopped_by = train(_CONFIG.value, workdir)
     except ColorganError as error:
         sys.exit(f"launch.py: {error}")
     except OSError as error:  # Such as a full disk, or a folder that is read-only.
         sys.exit(
-            f"launch.py: {error}. What was saved before is intact; mend this and run"
-            " the same command again."
+            f"launch.py: {error}. What was saved before is intact; resume: mend this and"
+            " rerun the same command."
         )
     except KeyboardInterrupt:
         sys.exit("launch.py: interrupted; what was saved before is intact.")
     if stopped_by:
-        print(f"Stopped by {stopped_by}. Run the same command again to go on.")
+        print(f"Stopped by {stopped_by}. Resume: rerun the same command.")
     if stopped_by in signal.Signals.__members__:
         # What shells and job schedulers expect of a program ended by a signal.
         sys.exit(128 + signal.Signals[stopped_by])

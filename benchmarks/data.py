@@ -14,6 +14,7 @@ a real run asks ahead of time, and waits no longer than that.
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import time
@@ -26,10 +27,13 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+# Read when TensorFlow is imported: what it logs of its operations is of no use here.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 from timing import describe_machine
 
-from colorgan_jax.compilation import jit_network
+from colorgan_jax.compilation import memory_saving_options
 from colorgan_jax.errors import DataError
 from colorgan_jax.networks.discriminator import Discriminator
 from colorgan_jax.networks.generator import Generator
@@ -132,7 +136,11 @@ def time_training(
         ),
         NamedSharding(sharding.mesh, PartitionSpec()),
     )
-    step = jit_network(gan.train_step, donate_argnums=0)
+    step = jax.jit(
+        gan.train_step,
+        donate_argnames="state",
+        compiler_options=memory_saving_options(),
+    )
     results = {}
     for name, some in photos.items():
         batches = data.training_batches(

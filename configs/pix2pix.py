@@ -1,13 +1,14 @@
-"""The report's recipe (sections 2, 3), with pix2pix's values where it is silent.
+"""The report's recipe (sections 2 and 3), with pix2pix's values where it is silent.
 
-    python launch.py --config=configs/pix2pix.py --config.data.source=PHOTOS
-
-For a GPU or TPU. On 2 cores (AMD EPYC, AVX-512) it takes 2 photos a second, an hour and
-a half an epoch; 3,000 photos do not yet beat gray (README.md, "What was measured"). The
-result of all 100 epochs is not yet measured; the report's own is 20.39 dB at peak 1.0.
+Command: python launch.py --config=configs/pix2pix.py --config.data.source=PHOTOS
+Hardware: a GPU or TPU. On 2 CPU cores (AMD EPYC, AVX-512) it trains on 2 photos a second.
+Time: 1.5 hours an epoch on those 2 cores; 100 epochs in all.
+Score: not yet measured for all 100 epochs. The report's own is 20.39 dB at peak 1.0; runs
+  on 3,000 photos do not yet beat gray (docs/reproduction.md).
 """
 
 import ml_collections
+from ml_collections import config_dict
 
 
 def get_config() -> ml_collections.ConfigDict:
@@ -15,7 +16,7 @@ def get_config() -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.seed = 0
     config.image_size = 256  # The U-Net halves it down to one pixel: 8 blocks each way.
-    config.batch_size = 16  # Global, over all devices.
+    config.batch_size = 16  # Over all devices. A run keeps it when it resumes.
     config.epochs = 100
     # Or "bfloat16", which is faster on GPUs and TPUs: parameters, statistics and losses
     # stay float32.
@@ -23,7 +24,8 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.generator = ml_collections.ConfigDict()
     config.generator.filters = 64
-    config.generator.maximum_filters = 0  # Of the widest blocks; 0: 8 times filters.
+    # Of the widest blocks; by default 8 times filters.
+    config.generator.maximum_filters = config_dict.placeholder(int)
     config.generator.dropout = 0.5
     config.generator.encoder = "unet"  # Or "efficientnet": configs/pretrained.py.
     config.generator.frozen_blocks = 0  # Of EfficientNet's 5; these are not trained.
@@ -38,24 +40,26 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.loss = ml_collections.ConfigDict()
     config.loss.l1_weight = 100.0
-    config.loss.adversarial_weight = 1.0
-    config.loss.adversarial_from_epoch = 0.0  # Before it: L1 loss only.
+    config.loss.adversarial_weight = 1.0  # 0: L1 alone, without the discriminator.
+    config.loss.adversarial_from_epoch = 0.0  # So many epochs of L1 alone come first.
     config.ema_decay = 0.999  # Of the generator that is validated and released.
 
     config.data = ml_collections.ConfigDict()
     # coco_sample, tfds:NAME (such as tfds:coco/2017), skimage, or a folder of photos.
     config.data.source = "coco_sample"
-    config.data.train_photos = 10_000
+    # A run keeps its photos when it resumes: photos.json in its folder lists them.
+    config.data.train_photos = 10_000  # None or 0: all but those for validation.
     config.data.validation_photos = 2_000
-    config.data.smallest_crop = (
-        1.0  # Side of random crops, of the photo's; 1: no crops.
-    )
-    config.data.minimum_color = 4.0  # Of 255; below it a photo counts as gray.
+    # The smallest side of random crops as a share of the photo's; 1: no crops.
+    config.data.smallest_crop = 1.0
+    # From 0 to 255; below it a photo counts as gray. By default photos.NEARLY_GRAY.
+    config.data.minimum_color = config_dict.placeholder(float)
     config.data.memory_gigabytes = 4.0  # 12,000 photos take 2.4; above it, re-decode.
 
     config.log_every_steps = 25
     config.validate_every_steps = 625  # One epoch of the report's.
     config.checkpoint_every_minutes = 10.0
-    config.keep_checkpoints = 2  # The newest ones; the best by PSNR is kept besides.
-    config.time_limit_minutes = 0.0  # 0: none. At the limit the run saves and stops.
+    config.keep_checkpoints = 2  # The newest ones; the best by PSNR is kept as well.
+    # At the limit, if there is one, the run saves and stops.
+    config.time_limit_minutes = config_dict.placeholder(float)
     return config

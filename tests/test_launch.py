@@ -44,6 +44,21 @@ def test_a_mistyped_command_is_refused_with_a_hint(flags, message):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    "flag", ["--config.seed=-1", "--config.epochs=-1", "--config.data.source="]
+)
+def test_an_impossible_value_is_one_sentence(flag, tmp_path):
+    result = launch(
+        "--config=configs/quickstart.py", flag, f"--workdir={tmp_path / 'run'}"
+    )
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith(
+        f"launch.py: {flag.split('=')[0]} is"
+    )
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_missing_folder_of_photos_is_one_sentence(tmp_path):
     result = launch(
         "--config=configs/pix2pix.py",

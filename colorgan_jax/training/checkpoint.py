@@ -12,6 +12,7 @@ import math
 import os
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +24,15 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 from colorgan_jax.errors import CheckpointError
 
 State = Any  # A pytree of jax.Arrays with a property `step`, such as gan.GANState.
+
+
+def has_checkpoint(workdir: str | os.PathLike) -> bool:
+    """Whether there is a state to resume from, damaged or not."""
+    return any(file.name.isdecimal() for file in _folder(workdir).glob("*"))
+
+
+def _folder(workdir: str | os.PathLike) -> Path:
+    return Path(workdir) / "checkpoints"
 
 
 class Checkpoints:
@@ -49,8 +59,8 @@ class Checkpoints:
         """
         if newest < 1:
             raise ValueError(f"newest is {newest}: it must be 1 or more.")
-        _silence_orbax()
-        self._folder = Path(workdir) / "checkpoints"
+        self._folder = _folder(workdir)
+        self._saved_at = time.monotonic()
         self._check_metrics()
         self._manager = ocp.CheckpointManager(
             self._folder.absolute(),
@@ -104,6 +114,7 @@ class Checkpoints:
           CheckpointError: if this or the previous checkpoint cannot be written, for
             example because the disk is full. Earlier ones remain.
         """
+        self._saved_at = time.monotonic()
         step = int(state.step)
         if step in self._manager.all_steps():
             return
@@ -116,6 +127,10 @@ class Checkpoints:
             )
         except Exception as error:
             raise self._not_written(error) from error
+
+    def minutes_since_save(self) -> float:
+        """How long ago `save` was last called or, before that, this was opened."""
+        return (time.monotonic() - self._saved_at) / 60
 
     def restore(self, abstract_state: State, step: int | None = None) -> State:
         """Reads a checkpoint, bit by bit what was saved, onto the devices.
@@ -202,15 +217,15 @@ class Checkpoints:
         self._manager.reload()
         return CheckpointError(
             f"The last checkpoint could not be written to {self._folder}"
-            f" ({_reason(error)}): make room for it and run the same command again, which"
-            " goes on from the one before it."
+            f" ({_reason(error)}): make room for it and rerun the command, which resumes"
+            " from the one before it."
         )
 
     def _not_readable(self, step: int | str, error: Exception) -> CheckpointError:
         return CheckpointError(
             f"The checkpoint {self._folder / str(step)} cannot be read"
-            f" ({_reason(error)}): delete that folder and run the same command again,"
-            " which goes on from the one before it."
+            f" ({_reason(error)}): delete that folder and rerun the command, which resumes"
+            " from the one before it."
         )
 
 
@@ -255,10 +270,11 @@ def _reason(error: BaseException) -> str:
 
 
 @functools.cache
-def _silence_orbax() -> None:
+def silence_orbax() -> None:
     """Leaves Orbax's log lines out: whatever goes wrong is raised, in one sentence.
 
-    With `--verbosity=1` they are all shown.
+    For programs only: it changes loggers and a hook of the whole process. With
+    `--verbosity=1` all is shown.
     """
     report = sys.unraisablehook
 

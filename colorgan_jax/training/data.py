@@ -2,10 +2,11 @@
 
 A source (see sources.py) offers photos by index. When a run starts they are read once,
 in a seeded random order, until enough usable ones are found. Those are split into
-training and validation photos, and kept in memory as uint8 where they fit.
+training and validation photos, and kept in memory as uint8 where they fit. A run that
+resumes has the same photos, whatever has come into the source since (see split.py).
 
 Batch k of a run is a pure function of (seed, k): the order, the crops and the flips of
-an epoch come from generators seeded with (seed, epoch). Going on at batch k therefore
+an epoch come from generators seeded with (seed, epoch). Resuming at batch k therefore
 needs no saved iterator and decodes nothing of what came before.
 
 tf.data reads, crops, resizes and batches in parallel with training. It sees uint8 RGB
@@ -19,10 +20,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
-# Read when TensorFlow is imported: what it logs of its operations is of no use here.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -34,12 +31,9 @@ from tqdm import tqdm
 
 from colorgan_jax.errors import DataError, PhotoError
 from colorgan_jax.lab import rgb_to_lab, to_network
-from colorgan_jax.photos import is_nearly_gray, resize_photo
-from colorgan_jax.training.sources import Source, open_source
-
-# TensorFlow serves only tf.data: the accelerators belong to JAX.
-tf.config.set_visible_devices([], "GPU")
-tf.config.set_visible_devices([], "TPU")
+from colorgan_jax.photos import NEARLY_GRAY, is_nearly_gray, resize_photo
+from colorgan_jax.training.sources import Source, hide_accelerators, open_source
+from colorgan_jax.training.split import Split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +65,10 @@ class Photos:
             pixels=None if self.pixels is None else self.pixels[positions],
         )
 
+    def cut(self, count: int) -> tuple["Photos", "Photos"]:
+        """The first `count` of them, and the others."""
+        return self.part(slice(count)), self.part(slice(count, None))
+
     def at_size(self, image_size: int) -> "Photos":
         """The same photos at another size, then read anew whenever they are needed."""
         if image_size == self.image_size:
@@ -89,19 +87,23 @@ class Photos:
         )
 
 
-def load_photos(config: ml_collections.ConfigDict) -> tuple[Photos, Photos]:
-    """Finds, checks and splits the photos of a run.
+def load_photos(
+    config: ml_collections.ConfigDict, split: Split | None = None
+) -> tuple[Photos, Photos]:
+    """Finds, checks and splits the photos of a run, or reads those that it began with.
 
-    Photos are taken in a random order drawn from the seed. Those that cannot be read
-    and those that are nearly gray are left out, counted and named in the log.
+    A new run takes photos in a random order drawn from the seed. Those that cannot be
+    read and those that are nearly gray are left out, counted and named in the log.
 
     Args:
       config: of the run. Reads `seed`, `image_size` and of `data`: `source`,
         `train_photos` and `validation_photos` (how many to use; where there are
-        fewer, all are used in the same proportion; `train_photos` 0 means all that
-        are not for validation), `smallest_crop` (side of the smallest crop to train on,
-        as a share of the photo's), `minimum_color` (see `photos.color_strength`),
-        `memory_gigabytes` (how much of the decoded photos to keep in memory).
+        fewer, all are used in the same proportion; `train_photos` None or 0 means all
+        that are not for validation), `smallest_crop` (side of the smallest crop to train
+        on, as a share of the photo's), `minimum_color` (see `photos.color_strength`;
+        None means `photos.NEARLY_GRAY`), `memory_gigabytes` (how much of the decoded
+        photos to keep in memory).
+      split: of the run that resumes; its photos are taken, and all of them.
 
     Returns:
       The training photos, so large that their smallest crop is of `image_size`, and the
@@ -109,26 +111,17 @@ def load_photos(config: ml_collections.ConfigDict) -> tuple[Photos, Photos]:
 
     Raises:
       DataError: if there are fewer usable photos than a batch of training photos and
-        one validation photo.
+        one validation photo, or if photos of the split are missing or damaged.
     """
     source = open_source(config.data.source, config.image_size)
-    order = np.random.default_rng(config.seed).permutation(len(source.names))
-    held_out = np.isin(order, source.held_out)
-    read = functools.partial(_read_usable, source, config)
-    wanted_train = config.data.train_photos or len(order)
-    wanted_validation = config.data.validation_photos
     logging.info("Reading photos from %s.", config.data.source)
-    if held_out.any():
-        validation = read(order[held_out], wanted_validation)
-        train = read(order[~held_out], wanted_train)
+    if split is None:
+        train, validation = _draw(source, config)
     else:
-        both = read(order, wanted_train + wanted_validation)
-        if config.data.train_photos:
-            share = wanted_validation / (wanted_train + wanted_validation)
-            split = max(1, round(share * len(both)))
-        else:
-            split = min(wanted_validation, len(both) // 2)
-        validation, train = both.part(slice(split)), both.part(slice(split, None))
+        training, held_out = split.find(source, config.data.source)
+        order = np.array(held_out + training)
+        both = _read(source, config, order, len(order), is_split=True)
+        validation, train = both.cut(len(held_out))
     logging.info(
         "%d training photos, %d validation photos.", len(train), len(validation)
     )
@@ -139,6 +132,36 @@ def load_photos(config: ml_collections.ConfigDict) -> tuple[Photos, Photos]:
             f" {config.batch_size} (--config.batch_size) and validation at least 1."
         )
     return train, validation.at_size(config.image_size)
+
+
+def _draw(source: Source, config: ml_collections.ConfigDict) -> tuple[Photos, Photos]:
+    """Takes the training and validation photos of a new run out of a source."""
+    order = np.random.default_rng(config.seed).permutation(len(source.names))
+    held_out = np.isin(order, source.held_out)
+    wanted_train = config.data.train_photos or len(order)
+    wanted_validation = config.data.validation_photos
+    if held_out.any():
+        validation = _read(source, config, order[held_out], wanted_validation)
+        train = _read(source, config, order[~held_out], wanted_train)
+        return train, validation
+    both = _read(source, config, order, wanted_train + wanted_validation)
+    if config.data.train_photos:
+        share = wanted_validation / (wanted_train + wanted_validation)
+        count = max(1, round(share * len(both)))
+    else:
+        count = min(wanted_validation, len(both) // 2)
+    validation, train = both.cut(count)
+    return train, validation
+
+
+def split_of(train: Photos, validation: Photos) -> Split:
+    """What a run keeps of the photos that it was given, to find them again."""
+    keys = train.source.keys
+    return Split(
+        training=[keys[index] for index in train.indices],
+        validation=[keys[index] for index in validation.indices],
+        unused=len(keys) - len(train) - len(validation),
+    )
 
 
 def mean_ab(photos: Photos) -> tuple[float, float]:
@@ -319,13 +342,22 @@ def _read_resized(source: Source, index: int, image_size: int) -> np.ndarray:
     return resize_photo(source.read(index), image_size, image_size)
 
 
-def _read_usable(
+def _read(
     source: Source,
     config: ml_collections.ConfigDict,
     order: np.ndarray,
     wanted: int,
+    *,
+    is_split: bool = False,
 ) -> Photos:
-    """Reads photos in `order` until `wanted` usable ones are found."""
+    """Reads photos in `order` until `wanted` usable ones are found.
+
+    Those of a split were found usable when it was drawn: all are taken, and one that
+    cannot be read any more is an error.
+    """
+    minimum_color = config.data.minimum_color
+    if minimum_color is None:
+        minimum_color = NEARLY_GRAY
     size = round(config.image_size / config.data.smallest_crop)
     wanted = min(wanted, len(order))
     fits = wanted * size * size * 3 <= config.data.memory_gigabytes * 1e9
@@ -335,17 +367,23 @@ def _read_usable(
         try:
             photo = _read_resized(source, int(index), size)
         except PhotoError as error:
-            return np.zeros((size, size, 3), np.uint8), str(error)
-        return photo, ""
+            message = str(error).encode(errors="backslashreplace")
+            return np.zeros((size, size, 3), np.uint8), message
+        return photo, b""
 
     indices, unreadable, gray = [], [], []
     photos = zip(order, _parallel(read, order, tf.uint8, tf.string))
     progress = tqdm(total=wanted, desc="Reading photos", unit="photo", disable=None)
     while len(indices) < wanted and (item := next(photos, None)) is not None:
         index, (photo, error) = item
+        if error and is_split:
+            raise DataError(
+                f"{error.decode()} It is a photo of this run: put it back as it was, or"
+                " start anew in another --workdir."
+            )
         if error:
             unreadable.append(error.decode())
-        elif is_nearly_gray(photo, config.data.minimum_color):
+        elif not is_split and is_nearly_gray(photo, minimum_color):
             gray.append(source.names[index])
         else:
             if fits:
@@ -376,6 +414,7 @@ def _parallel(
     Raises:
       DataError: if the function raises `PhotoError`.
     """
+    hide_accelerators()
     errors = []
 
     def noting_errors(argument):

@@ -1,10 +1,11 @@
 """The conditional GAN: losses, the state of both networks, and one training step.
 
 Pure functions over a batch `{"L": [B, S, S, 1], "ab": [B, S, S, 2]}`, float32 in
-[-1, 1]. Run `train_step` under `jit_network` with the state donated; with the batch sharded
-over devices, every mean below, those of BatchNorm included, is over the global batch.
+[-1, 1]. With the batch sharded over devices, every mean below, those of BatchNorm
+included, is over the global batch.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 from flax.training.train_state import TrainState
+from jax.typing import ArrayLike
 
 from colorgan_jax.networks.discriminator import Discriminator
 from colorgan_jax.networks.generator import Generator
@@ -61,19 +63,12 @@ class GANState(struct.PyTreeNode):
       discriminator: the discriminator being trained.
       ema: exponential moving average of the generator's "params" and "batch_stats".
       key: random key of the run; step k draws its dropout from `fold_in(key, k)`.
-      l1_weight: weight of the L1 loss in the generator's loss (lambda in pix2pix).
-      adversarial_weight: weight of the adversarial loss in the generator's loss; with 0
-        the discriminator is neither run nor trained.
-      ema_decay: decay of `ema` per step.
     """
 
     generator: NetworkState
     discriminator: NetworkState
     ema: dict[str, Any]
     key: jax.Array
-    l1_weight: float = struct.field(pytree_node=False)
-    adversarial_weight: float = struct.field(pytree_node=False)
-    ema_decay: float = struct.field(pytree_node=False)
 
     @property
     def step(self) -> jax.Array:
@@ -95,9 +90,6 @@ def create_state(
     discriminator_learning_rate: float | optax.Schedule | None = None,
     beta1: float = 0.5,
     beta2: float = 0.999,
-    l1_weight: float = 100.0,
-    adversarial_weight: float = 1.0,
-    ema_decay: float = 0.999,
     pretrained: Mapping[str, Any] | None = None,
 ) -> GANState:
     """Initializes both networks and their Adam optimizers.
@@ -110,7 +102,6 @@ def create_state(
       learning_rate: of both Adam optimizers (report, section 2.3), with `beta1` and
         `beta2`; either a number or a function of the steps that the network has taken.
       discriminator_learning_rate: that of the discriminator, where it differs.
-      l1_weight: see `GANState`, as for `adversarial_weight` and `ema_decay`.
       pretrained: parameters for some of the generator's layers, in place of random ones.
     """
     generator_key, discriminator_key, run_key = jax.random.split(key, 3)
@@ -152,9 +143,6 @@ def create_state(
             "batch_stats": jax.tree.map(jnp.copy, generator_state.batch_stats),
         },
         key=run_key,
-        l1_weight=l1_weight,
-        adversarial_weight=adversarial_weight,
-        ema_decay=ema_decay,
     )
 
 
@@ -177,25 +165,38 @@ def discriminator_loss(
     return (generated + real) / 2
 
 
-def train_step(state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
+@functools.partial(jax.jit, donate_argnames="state", static_argnames="adversarial")
+def train_step(
+    state: GANState,
+    batch: Batch,
+    *,
+    l1_weight: ArrayLike = 100.0,
+    adversarial_weight: ArrayLike = 1.0,
+    ema_decay: ArrayLike = 0.999,
+    adversarial: bool = True,
+) -> tuple[GANState, Metrics]:
     """Adam on the discriminator, then on the generator (report, section 2.3).
-
-    Where the state's `adversarial_weight` is 0, on the generator alone.
 
     The generator runs forward once: its output trains the discriminator as a constant,
     and is then judged by the updated discriminator; the gradient of that judgment goes
     back through the same forward pass.
 
     Args:
-      state: the state before; donate it.
+      state: the state before. Donated: its arrays are gone afterwards, but where the
+        call is part of another jitted function.
       batch: see the top of this module.
+      l1_weight: weight of the L1 loss in the generator's loss (lambda in pix2pix).
+      adversarial_weight: weight of the adversarial loss in the generator's loss.
+      ema_decay: decay of the average per step, from 0 (none) to below 1.
+      adversarial: False leaves the discriminator out, neither run nor trained, and the
+        generator has its L1 loss alone. Compiled once for either value; the weights
+        may change from step to step.
 
     Returns:
       The state after, and the step's scalars: "discriminator_loss", "generator_loss" and
       its two unweighted parts "adversarial_loss" and "l1_loss", and the global norms of
       both gradients. Without the discriminator what belongs to it is left out.
     """
-    is_adversarial = state.adversarial_weight != 0
     generator, discriminator = state.generator, state.discriminator
     L, ab = batch["L"], batch["ab"]
     dropout_key = jax.random.fold_in(state.key, state.step)
@@ -231,7 +232,7 @@ def train_step(state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
         return discriminator_loss(generated_logits, real_logits), batch_stats
 
     metrics = {}
-    if is_adversarial:
+    if adversarial:
         (metrics["discriminator_loss"], batch_stats), gradient = jax.value_and_grad(
             loss_of_discriminator, has_aux=True
         )(discriminator.params)
@@ -242,12 +243,12 @@ def train_step(state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
 
     def loss_of_generated(judged_ab):
         l1 = jnp.mean(jnp.abs(judged_ab - ab))
-        if not is_adversarial:
-            return state.l1_weight * l1, {"l1_loss": l1}
+        if not adversarial:
+            return l1_weight * l1, {"l1_loss": l1}
         logits, _ = judge(discriminator.params, discriminator.batch_stats, judged_ab)
-        adversarial = adversarial_loss(logits, real=True)
-        loss = state.adversarial_weight * adversarial + state.l1_weight * l1
-        return loss, {"adversarial_loss": adversarial, "l1_loss": l1}
+        fooling = adversarial_loss(logits, real=True)
+        loss = adversarial_weight * fooling + l1_weight * l1
+        return loss, {"adversarial_loss": fooling, "l1_loss": l1}
 
     (metrics["generator_loss"], parts), ab_gradient = jax.value_and_grad(
         loss_of_generated, has_aux=True
@@ -261,8 +262,9 @@ def train_step(state: GANState, batch: Batch) -> tuple[GANState, Metrics]:
 
     # While the average is younger than its horizon it follows faster, so that it soon
     # forgets the random initial parameters.
-    decay = jnp.minimum(state.ema_decay, (1.0 + state.step) / (10.0 + state.step))
+    decay = jnp.minimum(ema_decay, (1.0 + state.step) / (10.0 + state.step))
     latest = {"params": generator.params, "batch_stats": generator.batch_stats}
-    ema = jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, state.ema, latest)
+    # decay * ema + (1 - decay) * latest; the other way round, 1 - (1 - decay) is rounded.
+    ema = optax.incremental_update(state.ema, latest, step_size=decay)
     state = state.replace(generator=generator, discriminator=discriminator, ema=ema)
     return state, metrics

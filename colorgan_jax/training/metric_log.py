@@ -15,6 +15,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from colorgan_jax.errors import NonFiniteError
+from colorgan_jax.metrics import baselines
 from colorgan_jax.paths import replace_file
 from colorgan_jax.training.gan import Metrics
 
@@ -41,7 +42,7 @@ _RENAMED_COLUMNS = {"validation_psnr_grey": "validation_psnr_gray"}
 STEPS_AHEAD = 2
 
 
-class Logbook:
+class MetricLog:
     """The record of a run.
 
     Losses stay on the device until they are written, so that no step waits for them.
@@ -96,10 +97,9 @@ class Logbook:
         self._clocked_steps = 0
 
     def add_step(self, metrics: Metrics) -> None:
-        """Notes the metrics of the next step, which may still be computed.
-
-        Those of all steps between two calls of `write_losses` have the same names.
-        """
+        """Notes the metrics of the next step, which may still be computed."""
+        if self._pending and set(metrics) != set(self._pending[0]):
+            self.write_losses()  # A row is of steps of one kind.
         self.step += 1
         self._clocked_steps += 1
         self._pending.append(metrics)
@@ -127,8 +127,8 @@ class Logbook:
                     raise NonFiniteError(
                         f"{name} became {value} at step {step} (epoch"
                         f" {self._epoch(step):.2f}); no later state was saved. Lower"
-                        " --config.optimizer.learning_rate and run the same command"
-                        " to go on from the last checkpoint."
+                        " --config.optimizer.learning_rate and rerun the command:"
+                        " it resumes from the last checkpoint."
                     )
         self._pending = []
         means = {
@@ -161,12 +161,12 @@ class Logbook:
             )
 
     def write_scores(self, scores: dict[str, float]) -> None:
-        """Writes the PSNR that `train.score` gave on the validation photos."""
+        """Writes what `validation.score` returned for the validation photos."""
         self._write(
             {
                 "validation_psnr": scores["generated"],
-                "validation_psnr_gray": scores["gray"],
-                "validation_psnr_random": scores["random ab"],
+                "validation_psnr_gray": scores[baselines.GRAY],
+                "validation_psnr_random": scores[baselines.RANDOM_AB],
             }
         )
         text = ", ".join(f"{name} {value:.2f}" for name, value in scores.items())

@@ -1,8 +1,10 @@
 """Where the photos of a run come from: a folder, a TFDS data set, scikit-image."""
 
+import contextlib
 import dataclasses
 import functools
 import importlib.util
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -25,18 +27,26 @@ SKIMAGE_PHOTOS = (
 )
 
 
+_CHOICES = (
+    "Set --config.data.source to a folder of photos, coco_sample, tfds:NAME or skimage."
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Source:
     """Photos by index.
 
     Attributes:
-      names: what to call each photo in messages.
+      names: what to call each photo in messages; fit to be printed anywhere.
+      keys: what tells a photo apart for the life of a run: in a folder its path below
+        that, wherever the folder lies.
       read: returns photo i as uint8 RGB [height, width, 3], or raises `PhotoError`.
       held_out: indices of the photos that the source itself keeps for validation;
         empty where the split is ours to draw.
     """
 
     names: Sequence[str]
+    keys: Sequence[str]
     read: Callable[[int], np.ndarray]
     held_out: Sequence[int] = ()
 
@@ -54,6 +64,11 @@ def open_source(name: str, image_size: int) -> Source:
     Raises:
       DataError: if there are no such photos, or they cannot be downloaded.
     """
+    if not name.strip():
+        raise DataError(
+            "--config.data.source is empty, as an unset variable of the shell leaves it."
+            f" {_CHOICES}"
+        )
     if name == "skimage":
         return _skimage_source()
     if name == "coco_sample" or name.startswith("tfds:"):
@@ -61,14 +76,33 @@ def open_source(name: str, image_size: int) -> Source:
     try:
         paths = find_photos(name)
     except PhotoError as error:
-        raise DataError(
-            f"{error} Set --config.data.source to a folder of photos, coco_sample,"
-            " tfds:NAME or skimage."
-        ) from error
+        raise DataError(f"{error} {_CHOICES}") from error
+    names = [printable(path) for path in paths]
+    folder = Path(name).expanduser()
     return Source(
-        names=[str(path) for path in paths],
-        read=lambda index: read_photo(paths[index], minimum_size=image_size),
+        names=names,
+        keys=[path.relative_to(folder).as_posix() for path in paths],
+        read=lambda index: read_photo(
+            paths[index], names[index], minimum_size=image_size
+        ),
     )
+
+
+def printable(path: str | os.PathLike) -> str:
+    """A path as text that can be written anywhere: bytes that are no text are escaped."""
+    return os.fsencode(path).decode(errors="backslashreplace")
+
+
+def hide_accelerators() -> None:
+    """Keeps TensorFlow, which serves only tf.data, off the accelerators: they are JAX's.
+
+    Where the program has already used them with TensorFlow, they stay as they are.
+    """
+    import tensorflow as tf  # Not at the top: a folder is opened without it.
+
+    for kind in ("GPU", "TPU"):
+        with contextlib.suppress(RuntimeError):
+            tf.config.set_visible_devices([], kind)
 
 
 def _skimage_source() -> Source:
@@ -89,7 +123,7 @@ def _skimage_source() -> Source:
                     held_out.append(len(squares))
                 names.append(f"{file}, row {top}, column {left}")
                 squares.append(photo[top : top + side, left : left + side])
-    return Source(names, squares.__getitem__, held_out)
+    return Source(names, names, squares.__getitem__, held_out)
 
 
 def _tfds_source(name: str, image_size: int) -> Source:
@@ -97,6 +131,7 @@ def _tfds_source(name: str, image_size: int) -> Source:
     # Imported here, since the other sources do without the seconds that it takes.
     import tensorflow_datasets as tfds
 
+    hide_accelerators()
     if name == "coco_sample":
         from colorgan_jax.training import coco_sample
 
@@ -148,6 +183,7 @@ def _tfds_source(name: str, image_size: int) -> Source:
     names = [f"photo {index} of {name}" for index in range(len(records))]
     return Source(
         names=names,
+        keys=names,
         read=lambda index: read_photo(
             encoded(index), names[index], minimum_size=image_size
         ),

@@ -1,6 +1,8 @@
 """The pipeline: which photos a run gets, in which batches, in which colors."""
 
 import logging
+import os
+from pathlib import Path
 
 import cv2
 import jax
@@ -12,6 +14,7 @@ from PIL import Image
 
 from colorgan_jax.errors import DataError
 from colorgan_jax.training import data
+from colorgan_jax.training.split import read_split, write_split
 from configs import quickstart
 
 SIZE = 32
@@ -89,8 +92,9 @@ def test_fewer_photos_than_asked_for_are_split_in_proportion(folder):
         config_for(folder, train_photos=100, validation_photos=30)
     )
     assert (len(train), len(validation)) == (10, 3)
-    train, validation = data.load_photos(config_for(folder, train_photos=0))
-    assert (len(train), len(validation)) == (10, 3)
+    for every in (0, None):
+        train, validation = data.load_photos(config_for(folder, train_photos=every))
+        assert (len(train), len(validation)) == (10, 3)
 
 
 def test_unusable_photos_are_left_out_and_named(folder, tmp_path, caplog):
@@ -266,10 +270,94 @@ def test_validation_counts_every_photo_once(folder, sharding):
     np.testing.assert_allclose(L * 50 + 50, expected, atol=0.3)
 
 
-def test_each_host_reads_its_own_rows(monkeypatch):
+def test_hosts_share_the_photos_of_a_batch(folder, monkeypatch):
+    train, _ = data.load_photos(config_for(folder))
+
+    def batch_of_this_host():
+        batches = data.training_batches_on_host(
+            train, image_size=SIZE, batch_size=4, seed=0, first_step=0, last_step=1
+        )
+        return next(batches)
+
+    whole = batch_of_this_host()
     monkeypatch.setattr(jax, "process_count", lambda: 4)
-    rows = []
+    parts = []
     for host in range(4):
         monkeypatch.setattr(jax, "process_index", lambda host=host: host)
-        rows += np.arange(16)[data._rows_of_this_host(16)].tolist()
-    assert rows == list(range(16))
+        parts.append(batch_of_this_host())
+    for one, several in zip(whole, zip(*parts, strict=True), strict=True):
+        np.testing.assert_array_equal(one, np.concatenate(several))
+
+
+@pytest.fixture
+def changed(folder, tmp_path):
+    """A folder like the other one, and the split of a run with ten of its photos."""
+    for file in folder.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = config_for(folder, train_photos=8, validation_photos=2)
+    return tmp_path, data.split_of(*data.load_photos(config))
+
+
+def test_a_run_keeps_its_photos_in_a_folder_that_grows(folder, changed, caplog):
+    other, split = changed
+    assert split.unused == 3
+    for name in ("!first.png", "zlast.png"):
+        Image.fromarray(photo_of(77)).save(other / name)
+    # As many as are there, which another draw would take.
+    config = config_for(other, train_photos=None, seed=1)
+    kept = [numbers(photos) for photos in data.load_photos(config, split)]
+    before = data.load_photos(config_for(folder, train_photos=8, validation_photos=2))
+    assert kept == [numbers(photos) for photos in before]
+    assert f"New photos in {other}: 2, not used" in caplog.text
+
+
+def test_an_unchanged_folder_is_no_news(changed, caplog):
+    other, split = changed
+    data.load_photos(config_for(other), split)
+    assert "New photos" not in caplog.text
+
+
+def test_photos_of_a_run_that_are_missing_or_damaged_are_named(changed):
+    other, split = changed
+    file = other / split.training[3]
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=rf"{file.name} is damaged .* of this run: put"):
+        data.load_photos(config_for(other), split)
+    file.unlink()
+    with pytest.raises(
+        DataError, match=rf"Of the 10 photos of this run 1 cannot .*{file.name}"
+    ):
+        data.load_photos(config_for(other), split)
+
+
+def test_a_seed_gives_the_photos_that_it_always_gave(folder):
+    """As version 0.1 drew them: figures of both versions are of the same photos."""
+    train, validation = data.load_photos(config_for(folder))
+    assert numbers(train) == [4, 5, 12, 0, 3, 6, 9, 11, 8, 1]
+    assert numbers(validation) == [10, 2, 7]
+    train, validation = data.load_photos(config_for("skimage", train_photos=6))
+    assert train.indices.tolist() == [94, 173, 82, 141, 178, 124]
+    assert validation.indices.tolist() == [155, 71, 182]
+
+
+def test_names_that_are_no_text_are_escaped(folder, tmp_path, caplog):
+    root = os.fsencode(tmp_path)
+    for number, file in enumerate(folder.iterdir()):
+        Path(os.fsdecode(root + b"/M\xfcller %d.png" % number)).write_bytes(
+            file.read_bytes()
+        )
+    Path(os.fsdecode(root + b"/kaputt-\xfc.png")).write_bytes(b"\x89PNG\r\n\x1a\nxx")
+    gray = np.repeat(photo_of(50)[..., :1], 3, axis=-1)
+    Image.fromarray(gray).save(Path(os.fsdecode(root + b"/grau-\xfc.png")))
+    with caplog.at_level(logging.INFO, logger="absl"):
+        photos = data.load_photos(config_for(tmp_path))
+    assert [len(some) for some in photos] == [10, 3]
+    for name in ("kaputt-", "grau-"):
+        assert rf"{name}\xfc.png" in caplog.text
+    assert caplog.text.isascii()
+    split = data.split_of(*photos)
+    write_split(tmp_path, split)
+    again = data.load_photos(config_for(tmp_path), read_split(tmp_path))
+    for some, others in zip(photos, again, strict=True):
+        assert numbers(some) == numbers(others)

@@ -38,6 +38,21 @@ def test_a_missing_folder_is_named_beside_the_alternatives(tmp_path):
         open_source(str(tmp_path / "nowhere"), SIZE)
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_no_name_is_not_the_current_folder(name):
+    with pytest.raises(DataError, match=r"source is empty.*a folder of photos"):
+        open_source(name, SIZE)
+
+
+def test_a_folder_that_moves_has_the_same_keys(tmp_path):
+    below = tmp_path / "old" / "below"
+    below.mkdir(parents=True)
+    Image.fromarray(photo_of(1)).save(below / "one.png")
+    keys = open_source(str(tmp_path / "old"), SIZE).keys
+    (tmp_path / "old").rename(tmp_path / "new")
+    assert open_source(f"{tmp_path}/new/", SIZE).keys == keys == ["below/one.png"]
+
+
 class NumberedPhotos(tfds.core.GeneratorBasedBuilder):
     """A TFDS data set of the thirteen photos."""
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,9 +20,12 @@ from PIL import Image
 from colorgan_jax import colorize, load_params
 from colorgan_jax.errors import DataError, NonFiniteError, TrainingError
 from colorgan_jax.params import load_training
+from colorgan_jax.training import metric_log
 from colorgan_jax.training.checkpoint import Checkpoints
 from colorgan_jax.training.data import load_photos, mean_ab
-from colorgan_jax.training.train import _learning_rate, _new_state, train
+from colorgan_jax.training.results import print_report
+from colorgan_jax.training.schedules import learning_rate
+from colorgan_jax.training.train import new_state, train
 from colorgan_jax.weights import efficientnet as pretrained
 from configs import quickstart
 
@@ -55,6 +59,12 @@ def finished(tmp_path_factory):
     return workdir, lines
 
 
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A work directory like the finished run's, to be changed."""
+    return Path(shutil.copytree(finished[0], tmp_path / "run"))
+
+
 def read_metrics(workdir):
     with (workdir / "metrics.csv").open(newline="") as file:
         return list(csv.DictReader(file))
@@ -70,7 +80,7 @@ def state_of(workdir, **values):
     config = tiny_config(**values)
     with Checkpoints(workdir) as saved:
         state = saved.restore(
-            jax.eval_shape(jax.jit(lambda: _new_state(config, steps_per_epoch=19)))
+            jax.eval_shape(jax.jit(lambda: new_state(config, steps_per_epoch=19)))
         )
     return jax.device_get(
         jax.tree.leaves(state.replace(key=jax.random.key_data(state.key)))
@@ -100,6 +110,14 @@ def test_a_run_leaves_metrics_pictures_and_parameters(finished):
     )
     assert any(line.startswith("23 validation photos") for line in lines)
     assert f"--params {workdir}" in lines[-1]
+
+
+@pytest.mark.parametrize("name", ["plain", "my runs #2", "it's"])
+def test_the_printed_command_can_be_pasted(name, tmp_path, capsys):
+    workdir = tmp_path / name
+    print_report({"2 photos": {"generated": 20.0}}, workdir)
+    words = shlex.split(capsys.readouterr().out.splitlines()[-1].split(": ", 1)[1])
+    assert words[-2:] == ["--params", str(workdir)]
 
 
 def test_gray_and_random_score_what_arithmetic_says(finished):
@@ -150,6 +168,37 @@ def test_a_loss_that_is_not_finite_stops_the_run(finished, tmp_path):
     assert latest_step(workdir) == step
 
 
+def test_other_batches_are_refused_by_name(finished):
+    """They would give the steps so far another meaning: other epochs, other photos."""
+    workdir, _ = finished
+    before = (workdir / "config.json").read_text()
+    with pytest.raises(TrainingError, match=r"batches of 8: .*--config.batch_size=8"):
+        train(tiny_config(epochs=3, batch_size=16), workdir)
+    assert (workdir / "config.json").read_text() == before
+
+
+def test_fewer_epochs_than_were_taken_are_refused(copied):
+    with pytest.raises(
+        TrainingError, match=r"run of 2 epochs, and --config.epochs is 1"
+    ):
+        train(tiny_config(epochs=1), copied)
+
+
+def test_before_the_first_checkpoint_anything_may_change(tmp_path, monkeypatch):
+    """As where the first step did not fit into the memory of the device."""
+
+    def fail(*_, **__):
+        raise MemoryError
+
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(metric_log.MetricLog, "add_step", fail)
+        train(tiny_config(epochs=1), tmp_path)
+    config = tiny_config(
+        epochs=1, batch_size=16, time_limit_minutes=1e-6, **{"generator.filters": 2}
+    )
+    assert train(config, tmp_path) == "the time limit"
+
+
 def test_other_networks_are_refused_by_name(finished):
     workdir, _ = finished
     before = (workdir / "config.json").read_text()
@@ -173,6 +222,28 @@ def test_other_networks_are_refused_by_name(finished):
         ("data.smallest_crop", 0.0, "more than 0 and at most 1"),
         ("loss.adversarial_from_epoch", -1.0, "0 or more"),
         ("generator.maximum_filters", -1, "0 or more"),
+        ("seed", -1, "from 0 to 4294967295"),
+        ("seed", 2**32, "from 0 to 4294967295"),
+        ("epochs", -1, "1 or more"),
+        ("generator.filters", 0, "1 or more"),
+        ("generator.dropout", 1.0, "from 0 to below 1"),
+        ("discriminator.filters", 0, "1 or more"),
+        ("optimizer.learning_rate", 0.0, "more than 0"),
+        ("optimizer.learning_rate", float("nan"), "a number"),
+        ("optimizer.learning_rate", float("inf"), "a number"),
+        ("optimizer.beta1", 1.0, "from 0 to below 1"),
+        ("optimizer.beta2", -0.1, "from 0 to below 1"),
+        ("loss.l1_weight", -1.0, "0 or more"),
+        ("loss.adversarial_weight", -1.0, "0 or more"),
+        ("ema_decay", 1.0, "from 0 to below 1"),
+        ("data.train_photos", -1, "0 or more"),
+        ("data.validation_photos", 0, "1 or more"),
+        ("data.minimum_color", 256.0, "from 0 to 255"),
+        ("data.memory_gigabytes", -1.0, "0 or more"),
+        ("log_every_steps", 0, "1 or more"),
+        ("checkpoint_every_minutes", -1.0, "0 or more"),
+        ("keep_checkpoints", 0, "1 or more"),
+        ("time_limit_minutes", -1.0, "0 or more"),
     ],
 )
 def test_impossible_values_are_refused(name, value, message, tmp_path):
@@ -252,15 +323,15 @@ def test_the_adversarial_loss_begins_at_the_same_step_after_interruptions(tmp_pa
 
 def test_the_learning_rate_falls_in_the_last_epochs():
     values = {"optimizer.learning_rate": 4e-4, "epochs": 10}
-    assert _learning_rate(tiny_config(**values), 8) == 4e-4
+    assert learning_rate(tiny_config(**values), 8) == 4e-4
     config = tiny_config(**values, **{"optimizer.decay_epochs": 2.5})
     # 80 steps, the last 20 of them on a line that would reach 0 at the 81st.
     steps = np.array([59, 60, 61, 70, 79])
     expected = [4e-4, 4e-4, 3.8e-4, 2e-4, 2e-5]
-    rates = [_learning_rate(config, 8)(step) for step in steps]
+    rates = [learning_rate(config, 8)(step) for step in steps]
     np.testing.assert_allclose(rates, expected, rtol=1e-5)
     # The same for a discriminator that takes its first step as the run takes its 50th.
-    rates = [_learning_rate(config, 8, first_step=49)(step) for step in steps - 49]
+    rates = [learning_rate(config, 8, first_step=49)(step) for step in steps - 49]
     np.testing.assert_allclose(rates, expected, rtol=1e-5)
 
 
@@ -268,11 +339,11 @@ def test_both_networks_have_the_same_learning_rate_at_every_step(tmp_path):
     """A discriminator that takes the run's last step only has its learning rate."""
     values = {"epochs": 1, "optimizer.decay_epochs": 1.0}
     config = tiny_config(**values, **{"loss.adversarial_from_epoch": 18 / 19})
-    before = jax.jit(lambda: _new_state(config, steps_per_epoch=19))()
+    before = jax.jit(lambda: new_state(config, steps_per_epoch=19))()
     assert train(config, tmp_path) is None
     with Checkpoints(tmp_path) as saved:
         after = saved.restore(
-            jax.eval_shape(jax.jit(lambda: _new_state(config, steps_per_epoch=19)))
+            jax.eval_shape(jax.jit(lambda: new_state(config, steps_per_epoch=19)))
         )
     moved = jax.tree.map(
         lambda a, b: float(np.abs(a - b).max()),
@@ -297,6 +368,108 @@ def test_a_run_from_before_there_were_encoders_goes_on(finished, tmp_path):
         with pytest.raises(TrainingError, match=f"{name} .* -> {value}"):
             train(tiny_config(**{name: value}), workdir)
     assert train(tiny_config(epochs=2, validate_every_steps=19), workdir) is None
+
+
+# As version 0.1 wrote it, under names and with zeros of its own.
+CONFIG_OF_VERSION_01 = """{
+  "batch_size": 8,
+  "checkpoint_every_minutes": 10.0,
+  "compute_dtype": "float32",
+  "data": {
+    "memory_gigabytes": 4.0,
+    "minimum_colour": 4.0,
+    "smallest_crop": 1.0,
+    "source": "skimage",
+    "train_photos": 0,
+    "validation_photos": 100
+  },
+  "discriminator": {
+    "filters": 4
+  },
+  "ema_decay": 0.98,
+  "epochs": 2,
+  "generator": {
+    "dropout": 0.5,
+    "encoder": "unet",
+    "filters": 4,
+    "frozen_blocks": 0,
+    "maximum_filters": 0
+  },
+  "image_size": 32,
+  "keep_checkpoints": 2,
+  "log_every_steps": 5,
+  "loss": {
+    "adversarial_from_epoch": 0.0,
+    "adversarial_weight": 1.0,
+    "l1_weight": 100.0
+  },
+  "optimizer": {
+    "beta1": 0.5,
+    "beta2": 0.999,
+    "decay_epochs": 0.0,
+    "learning_rate": 0.0002
+  },
+  "seed": 0,
+  "time_limit_minutes": 0.0,
+  "validate_every_steps": 19
+}
+"""
+
+
+def test_a_run_of_version_01_resumes(copied, caplog):
+    (copied / "config.json").write_text(CONFIG_OF_VERSION_01)
+    photos = (copied / "photos.json").read_text()
+    (copied / "photos.json").unlink()
+    metrics = (copied / "metrics.csv").read_text()
+    (copied / "metrics.csv").write_text(metrics.replace("psnr_gray", "psnr_grey"))
+    with pytest.raises(TrainingError, match=r"generator.maximum_filters None -> 8"):
+        train(tiny_config(**{"generator.maximum_filters": 8}), copied)
+    # Its own values on the command line mean what they meant.
+    values = {"generator.maximum_filters": 0, "data.train_photos": 0}
+    config = tiny_config(
+        epochs=3, validate_every_steps=19, time_limit_minutes=0, **values
+    )
+    assert train(config, copied) is None
+    assert latest_step(copied) == 57
+    assert (copied / "photos.json").read_text() == photos
+    assert [row["validation_psnr_gray"] for row in read_metrics(copied)][-1]
+    changes = [line for line in caplog.messages if line.startswith("Config changed")]
+    assert changes == ["Config changed since the run was started: epochs 2 -> 3."]
+
+
+@pytest.mark.parametrize("name", ["config.json", "photos.json"])
+def test_a_damaged_record_is_one_sentence(name, copied):
+    (copied / name).write_text('{"seed": 0, ')
+    with pytest.raises(TrainingError, match=rf"{name} is damaged"):
+        train(tiny_config(epochs=3), copied)
+
+
+def test_a_run_keeps_its_photos_when_its_folder_grows(tmp_path, caplog):
+    """A photo whose name sorts first would change the draw of all others."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(30):
+        pixels = random.integers(0, 256, (32, 32, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:02}.png")
+    values = {"data.source": str(folder), "data.validation_photos": 12}
+    workdir = tmp_path / "run"
+    assert train(tiny_config(epochs=1, **values), workdir) is None
+    photos = json.loads((workdir / "photos.json").read_text())
+    assert len(photos["training"]) == 18
+    assert len(photos["validation"]) == 12
+
+    shutil.copy(folder / "00.png", folder / "!.png")
+    assert train(tiny_config(epochs=2, **values), workdir) is None
+    assert "New photos" in caplog.text
+    assert json.loads((workdir / "photos.json").read_text()) == photos
+    # Gray scores the same on the same photos, and differently on others.
+    first, last = (
+        row["validation_psnr_gray"]
+        for row in read_metrics(workdir)
+        if row["validation_psnr_gray"]
+    )
+    assert first == last
 
 
 def test_a_run_without_photos_leaves_nothing_behind(tmp_path):
@@ -366,18 +539,32 @@ def test_an_interrupted_run_goes_on_to_the_very_same_state(
         assert process.returncode == -number
     else:
         assert process.returncode == 128 + number, output
-        assert "Run the same command again to go on." in output
+        assert "Resume: rerun the same command." in output
         assert load_params(tmp_path)
     assert 1 <= latest_step(tmp_path) < 76
 
     process = launch(tmp_path, epochs=4)
     output, _ = process.communicate()
     assert process.returncode == 0, output
-    assert "Going on after step" in output
+    assert "Resuming after step" in output
     jax.tree.map(np.testing.assert_array_equal, state_of(tmp_path), uninterrupted)
     steps = [float(row["step"]) for row in read_metrics(tmp_path) if row["l1_loss"]]
     assert steps == sorted(set(steps))
     assert steps[-1] == 76
+
+
+def test_a_full_disk_ends_the_run_in_one_sentence(tmp_path):
+    """A limit on the size of files stands for it; of this run only checkpoints pass it."""
+    resource = pytest.importorskip("resource")
+    process = launch(tmp_path, epochs=4, checkpoint_every_minutes=0)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (300_000, 300_000))
+    output, _ = process.communicate()
+    assert process.returncode == 1, output
+    last = output.splitlines()[-1]
+    assert last.startswith("launch.py: The last checkpoint could not be written to")
+    assert "File too large" in last
+    assert "Traceback" not in output
+    assert len(output.splitlines()) < 30
 
 
 def test_two_hosts_train_what_one_does(tmp_path, uninterrupted):

@@ -1,0 +1,230 @@
+"""The config of a run: what is refused, and what its work directory keeps of it."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_collections
+from absl import logging
+
+from colorgan_jax.errors import TrainingError
+from colorgan_jax.networks.generator import check_encoder, unet_depth
+from colorgan_jax.paths import replace_file
+from colorgan_jax.photos import NEARLY_GRAY
+from colorgan_jax.training.checkpoint import has_checkpoint
+from colorgan_jax.weights import efficientnet as pretrained
+
+CONFIG_FILE = "config.json"
+
+COMPUTE_DTYPES = ("float32", "bfloat16")
+
+
+# What each number must be, in words and as a test.
+_RULES = (
+    (
+        "1 or more",
+        lambda value: value >= 1,
+        (
+            "epochs",
+            "generator.filters",
+            "discriminator.filters",
+            "data.validation_photos",
+            "log_every_steps",
+            "validate_every_steps",
+            "keep_checkpoints",
+        ),
+    ),
+    (
+        "0 or more",
+        lambda value: value >= 0,
+        (
+            "generator.maximum_filters",
+            "optimizer.decay_epochs",
+            "loss.l1_weight",
+            "loss.adversarial_weight",
+            "loss.adversarial_from_epoch",
+            "data.train_photos",
+            "data.memory_gigabytes",
+            "checkpoint_every_minutes",
+            "time_limit_minutes",
+        ),
+    ),
+    (
+        "from 0 to below 1",
+        lambda value: 0 <= value < 1,
+        ("generator.dropout", "optimizer.beta1", "optimizer.beta2", "ema_decay"),
+    ),
+    ("more than 0", lambda value: value > 0, ("optimizer.learning_rate",)),
+    (
+        "more than 0 and at most 1",
+        lambda value: 0 < value <= 1,
+        ("data.smallest_crop",),
+    ),
+    ("from 0 to 255", lambda value: 0 <= value <= 255, ("data.minimum_color",)),
+    # JAX would take the lower 32 bits of a larger one.
+    (f"from 0 to {2**32 - 1}", lambda value: 0 <= value < 2**32, ("seed",)),
+)
+
+# What the shapes of the state depend on: fixed as soon as there is a checkpoint. The
+# values are those of a config.json from before the name was there.
+ARCHITECTURE = {
+    "image_size": None,
+    "generator.filters": None,
+    "generator.maximum_filters": None,
+    "generator.encoder": "unet",
+    "generator.frozen_blocks": 0,
+    "discriminator.filters": None,
+}
+
+# How version 0.1 wrote what is named or left out today.
+_RENAMED = {"data.minimum_colour": "data.minimum_color"}
+_ZERO_MEANT_NONE = (
+    "generator.maximum_filters",
+    "data.train_photos",
+    "time_limit_minutes",
+)
+
+
+def check_config(config: ml_collections.ConfigDict) -> None:
+    """Refuses what cannot work, before anything is read or compiled.
+
+    Raises:
+      TrainingError: one sentence that names the value.
+    """
+    values = _flatten(config.to_dict())
+    for words, holds, names in _RULES:
+        for name in names:
+            value = values[name]
+            if value is not None and not (holds(value) and math.isfinite(value)):
+                raise TrainingError(
+                    f"--config.{name} is {value}: it must be a number, {words}."
+                )
+    try:
+        unet_depth(config.image_size)
+    except ValueError as error:
+        raise TrainingError(f"--config.image_size: {error}") from error
+    if config.image_size < 32:
+        raise TrainingError(
+            f"--config.image_size is {config.image_size}: the discriminator needs 32"
+            " pixels or more to see one patch."
+        )
+    try:
+        check_encoder(
+            config.generator.encoder, config.image_size, config.generator.frozen_blocks
+        )
+    except ValueError as error:
+        raise TrainingError(f"--config.generator.{error}") from error
+    if config.compute_dtype not in COMPUTE_DTYPES:
+        raise TrainingError(
+            f"--config.compute_dtype is {config.compute_dtype}: it must be"
+            f" {' or '.join(COMPUTE_DTYPES)}."
+        )
+    if config.batch_size < 2:
+        raise TrainingError(
+            f"--config.batch_size is {config.batch_size}: it must be 2 or more, since"
+            " BatchNorm over the single pixel of the bottleneck would erase it."
+        )
+    if config.batch_size % jax.device_count():
+        raise TrainingError(
+            f"--config.batch_size is {config.batch_size}: it must be a multiple of the"
+            f" {jax.device_count()} devices that share it."
+        )
+    if config.optimizer.decay_epochs > config.epochs:
+        raise TrainingError(
+            f"--config.optimizer.decay_epochs is {config.optimizer.decay_epochs}: it must"
+            f" be from 0 to the {config.epochs} epochs of the run."
+        )
+
+
+def check_pretrained(config: ml_collections.ConfigDict) -> None:
+    """Refuses to start from a pre-trained network that is not installed.
+
+    Raises:
+      TrainingError: says how to install it.
+    """
+    if config.generator.encoder == "efficientnet" and not pretrained.is_available():
+        raise TrainingError(
+            f"--config.generator.encoder is efficientnet: {pretrained.HOW_TO_INSTALL}."
+        )
+
+
+def check_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
+    """Refuses to resume with other networks or batches; logs what else has changed.
+
+    Nothing is refused where there is no checkpoint to resume from.
+
+    Raises:
+      TrainingError: names what has changed.
+    """
+    file = workdir / CONFIG_FILE
+    if not (file.exists() and has_checkpoint(workdir)):
+        return
+    before = ARCHITECTURE | _comparable(read_json(file))
+    after = _comparable(config.to_dict())
+    changed = {
+        name: f"{name} {before[name]} -> {value}"
+        for name, value in after.items()
+        if name in before and before[name] != value
+    }
+    if refused := [changed[name] for name in ARCHITECTURE if name in changed]:
+        raise TrainingError(
+            f"{workdir} holds a run with other networks ({', '.join(refused)}); choose"
+            " another --workdir, or the config that it was started with."
+        )
+    if "batch_size" in changed:
+        raise TrainingError(
+            f"--config.batch_size is {config.batch_size}, but {workdir} holds a run that"
+            f" counts its steps in batches of {before['batch_size']}: resume with"
+            f" --config.batch_size={before['batch_size']}, or start anew in another"
+            " --workdir."
+        )
+    for change in changed.values():
+        logging.warning("Config changed since the run was started: %s.", change)
+
+
+def write_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
+    """Keeps the config in the work directory, which is made if missing."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(config.to_dict(), indent=2) + "\n"
+    replace_file(workdir / CONFIG_FILE, text.encode())
+
+
+def read_json(file: Path) -> Any:
+    """The content of a file that a run keeps in its work directory.
+
+    Raises:
+      TrainingError: if it is damaged.
+    """
+    try:
+        return json.loads(file.read_bytes())
+    except ValueError as error:
+        raise TrainingError(
+            f"{file} is damaged ({error}): put it back as the run wrote it, or start anew"
+            " in another --workdir."
+        ) from error
+
+
+def _comparable(config: dict) -> dict:
+    """The values of a config by their names, as today's configs spell them."""
+    values = {
+        _RENAMED.get(name, name): value for name, value in _flatten(config).items()
+    }
+    for name in _ZERO_MEANT_NONE:
+        if name in values:
+            values[name] = values[name] or None
+    if values.get("data.minimum_color") is None:
+        values["data.minimum_color"] = NEARLY_GRAY
+    return values
+
+
+def _flatten(config: dict, prefix: str = "") -> dict:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    flat = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

@@ -1,0 +1,96 @@
+"""When a run stops, and when it saves."""
+
+import math
+import signal
+import time
+from typing import Self
+
+import jax
+import ml_collections
+import numpy as np
+from absl import logging
+from jax.experimental import multihost_utils
+
+from colorgan_jax.training.checkpoint import Checkpoints
+
+
+class StopSignals:
+    """Notes Ctrl-C and SIGTERM, so that the run saves its state before it stops.
+
+    A second Ctrl-C ends the process at once, which leaves earlier checkpoints intact.
+    With several hosts SIGTERM is left to JAX, which makes all of them stop at the same
+    step (see `Checkpoints.reached_preemption`).
+
+    Attributes:
+      received: name of the signal, or None.
+    """
+
+    def __init__(self):
+        self.received: str | None = None
+        self._previous = {}
+
+    def __enter__(self) -> Self:
+        numbers = [signal.SIGINT]
+        if jax.process_count() == 1:
+            numbers.append(signal.SIGTERM)
+        for number in numbers:
+            self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _) -> None:
+        self.received = signal.Signals(number).name
+        logging.warning(
+            "%s: saving, then stopping. Ctrl-C now stops at once and loses the steps"
+            " since the last checkpoint.",
+            self.received,
+        )
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def what_is_due(
+    config: ml_collections.ConfigDict,
+    step: int,
+    signals: StopSignals,
+    saved: Checkpoints,
+    *,
+    started: float,
+) -> tuple[str | None, bool]:
+    """Whether to stop after a step, and whether to save its state.
+
+    With several hosts call it after every step, on each: all get the same answer.
+
+    Args:
+      config: of the run; reads `time_limit_minutes`, `checkpoint_every_minutes` and
+        `log_every_steps`.
+      step: how many steps have been taken.
+      signals: those received so far.
+      saved: the run's checkpoints.
+      started: `time.monotonic()` as the run started.
+
+    Returns:
+      What stops the run, as of `train.train`, or None; and whether to save. A run that
+      stops saves in any case.
+    """
+    if saved.reached_preemption(step):
+        return "preemption", True
+    minutes = (time.monotonic() - started) / 60
+    reasons = np.array(
+        [
+            signals.received is not None,
+            minutes >= (config.time_limit_minutes or math.inf),
+            saved.minutes_since_save() >= config.checkpoint_every_minutes,
+        ]
+    )
+    if jax.process_count() > 1:
+        # Clocks differ, and all hosts must save at the same step: the first decides.
+        if step % config.log_every_steps:
+            return None, False
+        reasons = multihost_utils.broadcast_one_to_all(reasons)
+    signalled, timed_out, save_is_due = reasons
+    if signalled:
+        return signals.received or "SIGINT", True
+    return ("the time limit" if timed_out else None), bool(save_is_due)
