@@ -2,7 +2,7 @@
 
     python benchmarks/networks.py --training 4 16 --inference 1 4 16
 
-The networks of `tests/torch_twin.py` have the same weights and see the same images; what
+The networks of `benchmarks/torch_twin.py` have the same weights and see the same images; what
 they make of them is compared first. Then all are timed in turns in one process.
 
 Ours runs on JAX's default device, and PyTorch on the same GPU where that is one. In
@@ -36,7 +36,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import torch_twin
 
-from colorgan_jax.compilation import jit_network
+from colorgan_jax.compilation import memory_saving_options
 from colorgan_jax.inference import predict_ab
 from colorgan_jax.networks.discriminator import Discriminator
 from colorgan_jax.networks.generator import Generator
@@ -206,7 +206,9 @@ def measure_training(batch: int, arguments: argparse.Namespace) -> Result:
     if is_compiled(arguments, by_default=torch_device() == "cuda"):
         twin.generator.compile()
         twin.discriminator.compile()
-    step = jit_network(train_step, donate_argnums=0)
+    step = jax.jit(
+        train_step, donate_argnums=0, compiler_options=memory_saving_options()
+    )
 
     def our_step() -> None:
         nonlocal state
@@ -271,7 +273,7 @@ def measure_inference(arguments: argparse.Namespace) -> list[Result]:
     )
     params = jax.jit(fold_batch_norm)(variables)
     params = jax.tree.map(lambda array: array.astype(arguments.dtype), params)
-    predict = jit_network(predict_ab)
+    predict = jax.jit(predict_ab, compiler_options=memory_saving_options())
     twin = folded_twin(arguments, variables)
     session = onnx_session(twin, arguments)
     twin_dtype = getattr(torch, arguments.dtype)

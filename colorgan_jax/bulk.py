@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from colorgan_jax.errors import OutputError, PhotoError
-from colorgan_jax.inference import predict_photos_ab, recolor_photo
+from colorgan_jax.inference import paint_photo, photo_lightness, predict_photos_ab
 from colorgan_jax.params import Params, image_size
 from colorgan_jax.photos import count_pixels, read_photo, resize_photo
 
@@ -104,11 +104,11 @@ def colorize_photos(
         colors = iter(_predict(params, [future.result()[1] for future in readable]))
         for place, (photo, future) in enumerate(zip(group.photos, group.futures)):
             if future in readable:
-                rgb, _ = future.result()
-                group.futures[place] = threads.submit(finish, photo, rgb, next(colors))
+                L, _ = future.result()
+                group.futures[place] = threads.submit(finish, photo, L, next(colors))
 
-    def finish(photo: Photo, rgb: np.ndarray, ab: np.ndarray) -> Value:
-        return write(photo, recolor_photo(rgb, ab, saturation=saturation))
+    def finish(photo: Photo, L: np.ndarray, ab: np.ndarray) -> Value:
+        return write(photo, paint_photo(L, ab, saturation=saturation))
 
     yield from _in_order(
         _group(photos, count_pixels, _BATCH_PHOTOS),
@@ -120,9 +120,9 @@ def colorize_photos(
 def _read(
     read: Callable[[Photo], np.ndarray], photo: Photo, size: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A photo, and what the network sees of it."""
-    rgb = read(photo)
-    return rgb, resize_photo(rgb, size, size)
+    """The lightness of a photo, and what the network sees of it."""
+    L = photo_lightness(read(photo))
+    return L, resize_photo(L, size, size)
 
 
 def _predict(params: Params, seen: list[np.ndarray]) -> list[np.ndarray]:

@@ -3,47 +3,24 @@
 import functools
 import os
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import jax
 
 
-def jit_network(function: Callable, **options) -> Callable:
-    """`jax.jit` for a function that runs a whole network.
+@functools.cache
+def memory_saving_options() -> dict[str, str]:
+    """What to give `jax.jit` as `compiler_options` for a program that runs a whole network.
 
-    On a CPU it asks XLA for the order of operations that takes the least memory. By default
+    On a CPU they ask XLA for the order of operations that takes the least memory. By default
     XLA first prepares the kernels of all layers, to keep many cores busy, in a buffer that it
     takes from the system anew for each call: writing to fresh memory took a fifth of the
     generator's time for one photo, and there is two to three times as much of it.
 
-    Args:
-      function: takes positional arguments only.
-      **options: as for `jax.jit`.
-
-    Returns:
-      The compiled function. Within another function that JAX transforms it is a part of
-      that one, as with `jax.jit`.
+    JAX takes compiler options for the outermost `jit` only, so they are for programs whose
+    outermost call is ours: not for functions that others may transform. Starts JAX's
+    backend, so call it when the program is made, not at import.
     """
-    inner = jax.jit(function, **options)
-
-    @functools.cache
-    def outer() -> Callable:
-        return jax.jit(function, compiler_options=memory_saving_options(), **options)
-
-    @functools.wraps(function)
-    def call(*arguments):
-        # JAX refuses options of the compiler for a part of a function.
-        is_part = any(
-            isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments)
-        )
-        return (inner if is_part else outer())(*arguments)
-
-    return call
-
-
-@functools.cache
-def memory_saving_options() -> dict[str, str]:
     if jax.default_backend() != "cpu":
         return {}
     options = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}

@@ -1,21 +1,28 @@
-"""Color for photos with a trained generator. Layouts and ranges are those of `lab`."""
+"""Color for photos with a trained generator. Layouts and ranges are those of `lab`.
 
+The network sees a photo's lightness, averaged over areas to its own size; the colors that
+it predicts are brought to the photo's size (`upsampling`) and joined with its lightness.
+`colorize` does that in one program of JAX, `colorize_photo` on the host, bit by bit.
+"""
+
+import functools
 import math
+from collections.abc import Callable
 
-import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from colorgan_jax.compilation import jit_network
+from colorgan_jax.compilation import memory_saving_options
 from colorgan_jax.lab import AB_SCALE, L_SCALE, lab_to_rgb, limit_chroma, rgb_to_lab
 from colorgan_jax.networks.generator import Generator
 from colorgan_jax.params import Params, image_size
 from colorgan_jax.photos import resize_photo
+from colorgan_jax.upsampling import resize, upsample, upsample_rows
 
-# `recolor_photo` does the color maths of a large photo on this many pixels at a time:
-# it bounds the memory, and one compiled function serves photos of all sizes.
+# On the host, the color maths of a large photo is done on this many pixels at a time: it
+# bounds the memory, and one compiled function serves photos of all sizes.
 _CHUNK_PIXELS = 2**16
 
 
@@ -42,14 +49,15 @@ def predict_ab(params: Params, L: jax.Array) -> jax.Array:
     return generator.apply({"params": params}, L, train=False)
 
 
+@jax.jit
 def colorize(params: Params, L: jax.Array, *, saturation: ArrayLike = 1.0) -> jax.Array:
     """Colorizes images that are given by their CIE lightness.
 
-    The network sees L resized to its own size; the colors that it predicts are
-    resized back and joined with the given L. Where sRGB cannot show such a color at
-    that lightness, its chroma is lowered: the result has the given lightness.
+    Where sRGB cannot show a predicted color at the given lightness, its chroma is
+    lowered: the result has the given lightness.
 
-    Compiled once for each shape of L. `jit`, `vmap` and `grad` go through it.
+    A `jax.jit` of its own, compiled once for each shape of L: `.lower` and `jax.export`
+    take it, and `jit`, `vmap` and `grad` go through it.
 
     Args:
       params: parameters of a generator, from `load_params` or `fold_batch_norm`.
@@ -64,9 +72,10 @@ def colorize(params: Params, L: jax.Array, *, saturation: ArrayLike = 1.0) -> ja
     Raises:
       ParamsError: if `params` are not a generator's.
       TypeError: if L is not floating point.
-      ValueError: if L has fewer than two dimensions or no pixels.
+      ValueError: if L has fewer than two dimensions, no pixels, or a last dimension of 1
+        behind two others, which is almost always a channel.
     """
-    image_size(params)
+    generator = Generator.from_params(params)
     L = jnp.asarray(L)
     if not jnp.issubdtype(L.dtype, jnp.floating):
         raise TypeError(f"colorize takes L as floats in [0, 100], not {L.dtype}.")
@@ -74,21 +83,19 @@ def colorize(params: Params, L: jax.Array, *, saturation: ArrayLike = 1.0) -> ja
         raise ValueError(
             f"colorize takes L of shape [..., height, width], not {L.shape}."
         )
-    return _colorize(params, L.astype(jnp.float32), jnp.float32(saturation))
-
-
-@jit_network
-def _colorize(params: Params, L: jax.Array, saturation: jax.Array) -> jax.Array:
-    size = image_size(params)
-    height, width = L.shape[-2:]
-    images = math.prod(L.shape[:-2])
-    seen = L.reshape(images, height, width, 1)
-    if (height, width) != (size, size):
-        seen = jax.image.resize(seen, (images, size, size, 1), "linear", antialias=True)
-    ab = predict_ab(params, seen / L_SCALE - 1)
-    if (height, width) != (size, size):
-        ab = jax.image.resize(ab, (images, height, width, 2), "cubic")
-    return _join(L, saturation * ab.reshape(*L.shape, 2))
+    if L.ndim > 2 and L.shape[-1] == 1:
+        raise ValueError(
+            f"colorize takes L of shape [..., height, width] without a channel axis, not"
+            f" {L.shape}: pass L[..., 0]."
+        )
+    if 0 in L.shape:
+        return jnp.zeros((*L.shape, 3), jnp.float32)
+    L = L.astype(jnp.float32)
+    size = generator.image_size
+    images = L.reshape(math.prod(L.shape[:-2]), *L.shape[-2:], 1)
+    ab = predict_ab(params, resize(images, size, size) / L_SCALE - 1)
+    ab = upsample(ab, images[..., 0]).reshape(*L.shape, 2)
+    return _join(L, saturation * ab)
 
 
 def _join(L: jax.Array, ab: jax.Array) -> jax.Array:
@@ -102,8 +109,8 @@ def colorize_photo(
 ) -> np.ndarray:
     """Colorizes one photo at its full resolution; its own colors are ignored.
 
-    The same as `colorize` up to the method of resizing, for photos on the host:
-    nothing is compiled anew for another size, and memory stays bounded.
+    The same as `colorize` to within one level, for photos on the host: nothing is compiled
+    anew for another size, and memory stays bounded.
 
     Args:
       params: parameters of a generator, from `load_params` or `fold_batch_norm`.
@@ -117,26 +124,44 @@ def colorize_photo(
       ParamsError: if `params` are not a generator's.
       ValueError: if `rgb` is not uint8 [H, W, 3].
     """
+    size = image_size(params)
+    L = photo_lightness(rgb)
+    ab = predict_photos_ab(params, resize_photo(L, size, size)[None])[0]
+    return paint_photo(L, ab, saturation=saturation)
+
+
+# The three steps of `colorize_photo`, for programs that colorize many photos: several share
+# the second, and the others run in threads.
+
+
+def photo_lightness(rgb: np.ndarray) -> np.ndarray:
+    """CIE lightness of a photo. Threads may call this side by side.
+
+    Args:
+      rgb: uint8 [H, W, 3], sRGB in [0, 255].
+
+    Returns:
+      float32 [H, W] in [0, 100].
+
+    Raises:
+      ValueError: if `rgb` is not uint8 [H, W, 3].
+    """
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[-1] != 3 or 0 in rgb.shape:
         raise ValueError(
-            "colorize_photo takes uint8 of shape [height, width, 3], not"
+            "A photo is uint8 of shape [height, width, 3], not"
             f" {rgb.dtype} of shape {rgb.shape}."
         )
-    size = image_size(params)
-    seen = resize_photo(rgb, size, size)
-    ab = predict_photos_ab(params, seen[None])[0]
-    return recolor_photo(rgb, ab, saturation=saturation)
+    L = np.empty(rgb.shape[:2], np.float32)
+    _in_chunks(_lightness, [rgb.reshape(-1, 3)], L.reshape(-1))
+    return L
 
 
-def predict_photos_ab(params: Params, rgb: np.ndarray) -> np.ndarray:
-    """The colors of photos that are as small as the network sees them.
-
-    Together with `recolor_photo` this is `colorize_photo` in two steps, for programs that
-    colorize many photos: several share this step, and the other runs in threads.
+def predict_photos_ab(params: Params, L: np.ndarray) -> np.ndarray:
+    """The network's colors for photos that are as small as it sees them.
 
     Args:
       params: parameters of a generator for SxS pixels.
-      rgb: uint8 [B, S, S, 3], sRGB in [0, 255]. Compiled once for each B.
+      L: float32 [B, S, S], CIE lightness in [0, 100]. Compiled once for each B.
 
     Returns:
       The network's ab, float32 [B, S, S, 2] in [-1, 1].
@@ -144,64 +169,68 @@ def predict_photos_ab(params: Params, rgb: np.ndarray) -> np.ndarray:
     Raises:
       ParamsError: if `params` are not a generator's.
     """
-    return np.asarray(_predict_photos_ab(params, rgb))
+    return np.asarray(_photos_predictor()(params, L))
 
 
-@jit_network
-def _predict_photos_ab(params: Params, rgb: jax.Array) -> jax.Array:
-    return predict_ab(params, _lightness(rgb)[..., None] / L_SCALE - 1)
+@functools.cache
+def _photos_predictor() -> Callable[[Params, np.ndarray], jax.Array]:
+    def predict(params: Params, L: jax.Array) -> jax.Array:
+        return predict_ab(params, L[..., None] / L_SCALE - 1)
+
+    return jax.jit(predict, compiler_options=memory_saving_options())
 
 
-def recolor_photo(
-    rgb: np.ndarray, ab: np.ndarray, *, saturation: float = 1.0
+def paint_photo(
+    L: np.ndarray, ab: np.ndarray, *, saturation: float = 1.0
 ) -> np.ndarray:
-    """Gives a photo other colors of any resolution, and keeps its own lightness.
-
-    Threads may call this side by side.
+    """Gives a photo the network's colors. Threads may call this side by side.
 
     Args:
-      rgb: uint8 [H, W, 3], sRGB in [0, 255].
-      ab: float32 [h, w, 2], the network's colors in [-1, 1].
+      L: the photo's lightness, float32 [H, W] in [0, 100].
+      ab: float32 [h, w, 2], the network's colors in [-1, 1], of any resolution.
       saturation: as for `colorize`.
 
     Returns:
       uint8 [H, W, 3], sRGB in [0, 255].
     """
-    height, width = rgb.shape[:2]
+    height, width = L.shape
     ab = saturation * ab
-    # Enlarged to the full width here and to the full height chunk by chunk: all of it at
-    # once would take as much memory as the rest together.
-    rows = resize_photo(ab, len(ab), width).reshape(len(ab), -1)
-    row_weights = cv2.resize(
-        np.eye(len(ab), dtype=np.float32),
-        (len(ab), height),
-        interpolation=cv2.INTER_CUBIC if height > len(ab) else cv2.INTER_AREA,
-    )
-    # Cubic interpolation overshoots at edges.
-    lowest, highest = (np.tile(f(ab, axis=(0, 1)), width) for f in (np.min, np.max))
+    rgb = np.empty((height, width, 3), np.uint8)
+    rows = max(1, _CHUNK_PIXELS // width)
+    for top in range(0, height, rows):
+        part = L[top : top + rows]
+        part_ab = upsample_rows(ab, part, top=top, height=height)
+        _in_chunks(
+            _paint,
+            [part.reshape(-1), part_ab.reshape(-1, 2)],
+            rgb[top : top + rows].reshape(-1, 3),
+        )
+    return rgb
 
-    pixels = rgb.reshape(-1, 3)
-    result = np.empty_like(pixels)
-    for start in range(0, len(pixels), _CHUNK_PIXELS):
-        chunk = pixels[start : start + _CHUNK_PIXELS]
-        top, bottom = start // width, math.ceil((start + len(chunk)) / width)
-        weights = row_weights[top:bottom]
-        used = np.flatnonzero(weights.any(axis=0))
-        used = slice(used[0], used[-1] + 1)
-        chunk_ab = np.clip(weights[:, used] @ rows[used], lowest, highest)
-        chunk_ab = chunk_ab.reshape(-1, 2)[start - top * width :][: len(chunk)]
-        padding = ((0, _CHUNK_PIXELS - len(chunk)), (0, 0))
-        colored = _recolor(np.pad(chunk, padding), np.pad(chunk_ab, padding))
-        result[start : start + len(chunk)] = np.asarray(colored)[: len(chunk)]
-    return result.reshape(rgb.shape)
+
+def _in_chunks(
+    function: Callable, arrays: list[np.ndarray], result: np.ndarray
+) -> None:
+    """Applies a function, pixel by pixel, to so many pixels that it is compiled once."""
+    for start in range(0, len(result), _CHUNK_PIXELS):
+        chunks = [array[start : start + _CHUNK_PIXELS] for array in arrays]
+        missing = _CHUNK_PIXELS - len(chunks[0])
+        if missing:
+            chunks = [
+                np.pad(chunk, [(0, missing), *[(0, 0)] * (chunk.ndim - 1)])
+                for chunk in chunks
+            ]
+        part = result[start : start + _CHUNK_PIXELS]
+        part[:] = np.asarray(function(*chunks))[: len(part)]
 
 
 @jax.jit
-def _recolor(rgb: jax.Array, ab: jax.Array) -> jax.Array:
-    """uint8 [N, 3] with the lightness of `rgb` and the network's ab [N, 2]."""
-    return jnp.round(_join(_lightness(rgb), ab) * 255).astype(jnp.uint8)
-
-
 def _lightness(rgb: jax.Array) -> jax.Array:
     """CIE L [...] of uint8 sRGB [..., 3]."""
     return rgb_to_lab(rgb.astype(jnp.float32) / 255)[..., 0]
+
+
+@jax.jit
+def _paint(L: jax.Array, ab: jax.Array) -> jax.Array:
+    """uint8 sRGB [N, 3] of CIE L [N] and the network's ab [N, 2]."""
+    return jnp.round(_join(L, ab) * 255).astype(jnp.uint8)

@@ -1,0 +1,115 @@
+"""How arrays of pixels change size between the photo and the network: one contract.
+
+An axis that shrinks is averaged over the area of each new pixel (no aliasing), one that
+grows is interpolated cubically between pixel centers, and the result stays within the
+range of the values that were interpolated, since cubic interpolation overshoots at edges.
+`photos.resize_photo` does the same by OpenCV, for arrays on the host.
+"""
+
+import functools
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from colorgan_jax.photos import resize_photo
+
+# Of the cubic kernel, as in OpenCV: its slope at distance 1 (Keys 1981).
+_SHARPNESS = -0.75
+
+
+def resize(images: jax.Array, height: int, width: int) -> jax.Array:
+    """Resizes images within a program of JAX.
+
+    Args:
+      images: floats [..., h, w, C].
+      height: new height in pixels.
+      width: new width in pixels.
+
+    Returns:
+      [..., height, width, C].
+    """
+    *_, h, w, _ = images.shape
+    images = _multiply(images, min(h, height), min(w, width))
+    if (height, width) == images.shape[-3:-1]:
+        return images
+    lowest = images.min(axis=(-3, -2), keepdims=True)
+    highest = images.max(axis=(-3, -2), keepdims=True)
+    return jnp.clip(_multiply(images, height, width), lowest, highest)
+
+
+def upsample(ab: jax.Array, L: jax.Array) -> jax.Array:
+    """Brings the network's colors to the size of the photo.
+
+    Args:
+      ab: floats [..., h, w, 2].
+      L: lightness of the photo, [..., H, W].
+
+    Returns:
+      ab of each pixel of L, [..., H, W, 2].
+    """
+    return resize(ab, *L.shape[-2:])
+
+
+def upsample_rows(
+    ab: np.ndarray, L: np.ndarray, *, top: int, height: int
+) -> np.ndarray:
+    """A part of `upsample`, on the host: for photos that are colorized bit by bit.
+
+    Args:
+      ab: float32 [h, w, 2].
+      L: lightness of consecutive rows of the photo, [rows, W].
+      top: the number of the first of these rows.
+      height: of the whole photo, in pixels.
+
+    Returns:
+      ab of each pixel of L, float32 [rows, W, 2].
+    """
+    rows, width = L.shape
+    shrunk = resize_photo(ab, min(len(ab), height), min(ab.shape[1], width))
+    weights = resize_weights(len(shrunk), height)[top : top + rows]
+    used = np.flatnonzero(weights.any(axis=0))
+    used = slice(used[0], used[-1] + 1)
+    enlarged = np.tensordot(weights[:, used], shrunk[used], axes=1)
+    if width > enlarged.shape[1]:
+        enlarged = cv2.resize(enlarged, (width, rows), interpolation=cv2.INTER_CUBIC)
+    # Limits as long as a row: NumPy is slow on a last dimension as short as 2.
+    lowest, highest = (np.tile(f(shrunk, axis=(0, 1)), width) for f in (np.min, np.max))
+    return np.clip(enlarged.reshape(rows, -1), lowest, highest).reshape(rows, width, 2)
+
+
+@functools.lru_cache(maxsize=32)
+def resize_weights(old: int, new: int) -> np.ndarray:
+    """What each new pixel of an axis takes from each old one, float32 [new, old]."""
+    if new <= old:
+        scale = old / new
+        first = np.arange(new)[:, None] * scale
+        pixels = np.arange(old)
+        overlap = np.minimum(pixels + 1, first + scale) - np.maximum(pixels, first)
+        return (np.maximum(overlap, 0) / scale).astype(np.float32)
+
+    center = (np.arange(new) + 0.5) * old / new - 0.5
+    weights = np.zeros((new, old))
+    for neighbor in range(-1, 3):
+        pixel = np.floor(center) + neighbor
+        distance = np.abs(center - pixel)
+        inner = ((_SHARPNESS + 2) * distance - (_SHARPNESS + 3)) * distance**2 + 1
+        outer = _SHARPNESS * (((distance - 5) * distance + 8) * distance - 4)
+        weight = np.where(distance <= 1, inner, outer)
+        # Beyond the border the outermost pixel is repeated.
+        pixel = np.clip(pixel, 0, old - 1).astype(int)
+        np.add.at(weights, (np.arange(new), pixel), weight)
+    return weights.astype(np.float32)
+
+
+def _multiply(images: jax.Array, height: int, width: int) -> jax.Array:
+    """Resizes by a matrix product along each axis that changes."""
+    *_, h, w, _ = images.shape
+    # In full precision, which accelerators do not take by default.
+    product = functools.partial(jnp.einsum, precision="highest")
+    if height != h:
+        images = product("Hh,...hwc->...Hwc", resize_weights(h, height), images)
+    if width != w:
+        images = product("Ww,...hwc->...hWc", resize_weights(w, width), images)
+    return images
