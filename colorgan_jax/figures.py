@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Array, Float
 from matplotlib.figure import Figure  # Without pyplot, which would choose a backend.
 
 from colorgan_jax.paths import printable
@@ -14,7 +15,9 @@ _BLUE, _VERMILION, _GREEN, _GRAY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
 
 def save_comparison_grid(
     path: str | os.PathLike,
-    columns: Mapping[str, Sequence[np.ndarray]],
+    columns: Mapping[
+        str, Sequence[Float[np.ndarray, "H W 3"]] | Float[Array | np.ndarray, "N H W 3"]
+    ],
     *,
     row_labels: Sequence[str] | None = None,
     captions: Mapping[str, Sequence[str]] | None = None,
@@ -41,9 +44,9 @@ def save_comparison_grid(
             axis.imshow(np.clip(photo, 0, 1), interpolation="nearest")
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
-        for axis, caption in zip(column, (captions or {}).get(title, ())):
+        for axis, caption in zip(column, (captions or {}).get(title, ()), strict=False):
             axis.set_xlabel(printable(caption), parse_math=False)
-    for axis, label in zip(axes[:, 0], row_labels or ()):
+    for axis, label in zip(axes[:, 0], row_labels or (), strict=False):
         axis.set_ylabel(label, fontsize="large")
     figure.savefig(path, dpi=150)
 

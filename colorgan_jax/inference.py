@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float, UInt8
 
 from colorgan_jax.compilation import memory_saving_options
 from colorgan_jax.lab import AB_SCALE, L_SCALE, lab_to_rgb, limit_chroma, rgb_to_lab
@@ -26,7 +27,9 @@ from colorgan_jax.upsampling import resize, upsample, upsample_rows
 _CHUNK_PIXELS = 2**16
 
 
-def predict_ab(params: Params, L: jax.Array) -> jax.Array:
+def predict_ab(
+    params: Params, L: Float[Array | np.ndarray, "B S S 1"]
+) -> Float[Array, "B S S 2"]:
     """The generator's forward pass in inference mode, with folded parameters.
 
     Args:
@@ -46,11 +49,14 @@ def predict_ab(params: Params, L: jax.Array) -> jax.Array:
         raise ValueError(
             f"predict_ab takes L of shape [B, {size}, {size}, 1], not {L.shape}."
         )
-    return generator.apply({"params": params}, L, train=False)
+    ab = generator.apply({"params": params}, L, train=False)
+    return ab  # pyright: ignore[reportReturnType] (a tuple for mutable collections only)
 
 
 @jax.jit
-def colorize(params: Params, L: jax.Array, *, saturation: ArrayLike = 1.0) -> jax.Array:
+def colorize(
+    params: Params, L: Float[ArrayLike, "*batch H W"], *, saturation: ArrayLike = 1.0
+) -> Float[Array, "*batch H W 3"]:
     """Colorizes images that are given by their CIE lightness.
 
     Where sRGB cannot show a predicted color at the given lightness, its chroma is
@@ -95,18 +101,18 @@ def colorize(params: Params, L: jax.Array, *, saturation: ArrayLike = 1.0) -> ja
     images = L.reshape(math.prod(L.shape[:-2]), *L.shape[-2:], 1)
     ab = predict_ab(params, resize(images, size, size) / L_SCALE - 1)
     ab = upsample(ab, images[..., 0]).reshape(*L.shape, 2)
-    return _join(L, saturation * ab)
+    return _join(L, jnp.multiply(saturation, ab))
 
 
 def _join(L: jax.Array, ab: jax.Array) -> jax.Array:
-    """sRGB of CIE L [...] and the network's ab [..., 2]."""
+    """SRGB of CIE L [...] and the network's ab [..., 2]."""
     lab = jnp.concatenate([L[..., None], ab * AB_SCALE], axis=-1)
     return lab_to_rgb(limit_chroma(lab))
 
 
 def colorize_photo(
-    params: Params, rgb: np.ndarray, *, saturation: float = 1.0
-) -> np.ndarray:
+    params: Params, rgb: UInt8[np.ndarray, "H W 3"], *, saturation: float = 1.0
+) -> UInt8[np.ndarray, "H W 3"]:
     """Colorizes one photo at its full resolution; its own colors are ignored.
 
     The same as `colorize` to within one level, for photos on the host: nothing is compiled
@@ -134,7 +140,7 @@ def colorize_photo(
 # the second, and the others run in threads.
 
 
-def photo_lightness(rgb: np.ndarray) -> np.ndarray:
+def photo_lightness(rgb: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, "H W"]:
     """CIE lightness of a photo. Threads may call this side by side.
 
     Args:
@@ -156,7 +162,9 @@ def photo_lightness(rgb: np.ndarray) -> np.ndarray:
     return L
 
 
-def predict_photos_ab(params: Params, L: np.ndarray) -> np.ndarray:
+def predict_photos_ab(
+    params: Params, L: Float[np.ndarray, "B S S"]
+) -> Float[np.ndarray, "B S S 2"]:
     """The network's colors for photos that are as small as it sees them.
 
     Args:
@@ -181,8 +189,11 @@ def _photos_predictor() -> Callable[[Params, np.ndarray], jax.Array]:
 
 
 def paint_photo(
-    L: np.ndarray, ab: np.ndarray, *, saturation: float = 1.0
-) -> np.ndarray:
+    L: Float[np.ndarray, "H W"],
+    ab: Float[np.ndarray, "h w 2"],
+    *,
+    saturation: float = 1.0,
+) -> UInt8[np.ndarray, "H W 3"]:
     """Gives a photo the network's colors. Threads may call this side by side.
 
     Args:

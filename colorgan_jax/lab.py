@@ -19,6 +19,8 @@ Sources: IEC 61966-2-1 (sRGB), CIE 15:2004 (Lab).
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
 # How the networks see Lab: L / L_SCALE - 1 and ab / AB_SCALE. 110 covers every
 # sRGB color, so that the range of tanh does.
@@ -52,7 +54,7 @@ _GAMUT_TOLERANCE = 1e-5
 _BISECTION_STEPS = 16
 
 
-def rgb_to_lab(rgb: jax.Array) -> jax.Array:
+def rgb_to_lab(rgb: Float[ArrayLike, "*colors 3"]) -> Float[Array, "*colors 3"]:
     """Converts sRGB to CIE Lab (D65).
 
     Args:
@@ -70,7 +72,7 @@ def rgb_to_lab(rgb: jax.Array) -> jax.Array:
     return jnp.stack([116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)], axis=-1)
 
 
-def lab_to_rgb(lab: jax.Array) -> jax.Array:
+def lab_to_rgb(lab: Float[ArrayLike, "*colors 3"]) -> Float[Array, "*colors 3"]:
     """Converts CIE Lab (D65) to sRGB, clipped to [0, 1].
 
     Clipping a color outside the sRGB gamut changes its lightness and hue; see
@@ -92,7 +94,7 @@ def lab_to_rgb(lab: jax.Array) -> jax.Array:
     return jnp.clip(_encode_srgb(jnp.clip(linear, 0.0, 1.0)), 0.0, 1.0)
 
 
-def limit_chroma(lab: jax.Array) -> jax.Array:
+def limit_chroma(lab: Float[ArrayLike, "*colors 3"]) -> Float[Array, "*colors 3"]:
     """Scales ab toward gray, as little as needed, until sRGB can show the color.
 
     L and hue are kept exactly, where the clipping of `lab_to_rgb` would change
@@ -133,7 +135,9 @@ def limit_chroma(lab: jax.Array) -> jax.Array:
     return jnp.stack([L, a * factor, b * factor], axis=-1)
 
 
-def to_network(lab: jax.Array) -> tuple[jax.Array, jax.Array]:
+def to_network(
+    lab: Float[Array | np.ndarray, "*colors 3"],
+) -> tuple[Float[Array, "*colors 1"], Float[Array, "*colors 2"]]:
     """Scales Lab for the networks.
 
     Args:
@@ -142,10 +146,14 @@ def to_network(lab: jax.Array) -> tuple[jax.Array, jax.Array]:
     Returns:
       L [..., 1] and ab [..., 2], both in [-1, 1] for sRGB colors.
     """
+    lab = jnp.asarray(lab)
     return lab[..., :1] / L_SCALE - 1, lab[..., 1:] / AB_SCALE
 
 
-def from_network(L: jax.Array, ab: jax.Array) -> jax.Array:
+def from_network(
+    L: Float[Array | np.ndarray, "*colors 1"],
+    ab: Float[Array | np.ndarray, "*colors 2"],
+) -> Float[Array, "*colors 3"]:
     """Joins the networks' L [..., 1] and ab [..., 2] to Lab [..., 3].
 
     The inverse of `to_network`.
@@ -154,7 +162,7 @@ def from_network(L: jax.Array, ab: jax.Array) -> jax.Array:
 
 
 def _channels(
-    colors: jax.Array, function: str
+    colors: ArrayLike, function: str
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Takes colors [..., 3] apart, and promotes half precision, too coarse for Lab."""
     colors = jnp.asarray(colors)
@@ -181,7 +189,7 @@ def _transform(
 
 
 def _power(base: jax.Array, exponent: float) -> jax.Array:
-    """base ** exponent for positive bases: on CPU a quarter of the time of `**`."""
+    """Base ** exponent for positive bases: on CPU a quarter of the time of `**`."""
     return jnp.exp(exponent * jnp.log(base))
 
 

@@ -31,7 +31,7 @@ from colorgan_jax.networks.generator import Generator
 from colorgan_jax.networks.layers import BATCH_NORM_EPSILON
 from colorgan_jax.paths import replace_file
 
-Params = Mapping[str, Mapping[str, jax.Array]]
+Params = Mapping[str, Mapping[str, jax.Array | np.ndarray]]
 
 PARAMS_FILE = "params.safetensors"
 # The parameters that come with this package (docs/model-card.md).
@@ -74,11 +74,11 @@ def fold_batch_norm(variables: Mapping[str, Any]) -> Params:
     return folded
 
 
-def image_size(params: Params) -> int:
+def image_size(params: Mapping[str, Any]) -> int:
     """Height and width S of the image that the network sees, read off its depth.
 
     Args:
-      params: folded parameters of a generator.
+      params: folded parameters of a generator, or their shapes.
 
     Raises:
       ParamsError: if they are anything else; it names the first layer that is wrong.
@@ -117,7 +117,7 @@ def save_params(
     """
     image_size(params)
     path = Path(path)
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         f"{name}.{array}": np.ascontiguousarray(value, np.float32)
         for name, layer in params.items()
         for array, value in layer.items()

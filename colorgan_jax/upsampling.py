@@ -12,6 +12,7 @@ import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from colorgan_jax.photos import resize_photo
 
@@ -19,7 +20,9 @@ from colorgan_jax.photos import resize_photo
 _SHARPNESS = -0.75
 
 
-def resize(images: jax.Array, height: int, width: int) -> jax.Array:
+def resize(
+    images: Float[Array | np.ndarray, "*batch h w C"], height: int, width: int
+) -> Float[Array, "*batch {height} {width} C"]:
     """Resizes images within a program of JAX.
 
     Args:
@@ -31,7 +34,7 @@ def resize(images: jax.Array, height: int, width: int) -> jax.Array:
       [..., height, width, C].
     """
     *_, h, w, _ = images.shape
-    images = _multiply(images, min(h, height), min(w, width))
+    images = _multiply(jnp.asarray(images), min(h, height), min(w, width))
     if (height, width) == images.shape[-3:-1]:
         return images
     lowest = images.min(axis=(-3, -2), keepdims=True)
@@ -39,7 +42,10 @@ def resize(images: jax.Array, height: int, width: int) -> jax.Array:
     return jnp.clip(_multiply(images, height, width), lowest, highest)
 
 
-def upsample(ab: jax.Array, L: jax.Array) -> jax.Array:
+def upsample(
+    ab: Float[Array | np.ndarray, "*batch h w 2"],
+    L: Float[Array | np.ndarray, "*batch H W"],
+) -> Float[Array, "*batch H W 2"]:
     """Brings the network's colors to the size of the photo.
 
     Args:
@@ -53,8 +59,12 @@ def upsample(ab: jax.Array, L: jax.Array) -> jax.Array:
 
 
 def upsample_rows(
-    ab: np.ndarray, L: np.ndarray, *, top: int, height: int
-) -> np.ndarray:
+    ab: Float[np.ndarray, "h w 2"],
+    L: Float[np.ndarray, "rows W"],
+    *,
+    top: int,
+    height: int,
+) -> Float[np.ndarray, "rows W 2"]:
     """A part of `upsample`, on the host: for photos that are colorized bit by bit.
 
     Args:
@@ -80,7 +90,7 @@ def upsample_rows(
 
 
 @functools.lru_cache(maxsize=32)
-def resize_weights(old: int, new: int) -> np.ndarray:
+def resize_weights(old: int, new: int) -> Float[np.ndarray, "{new} {old}"]:
     """What each new pixel of an axis takes from each old one, float32 [new, old]."""
     if new <= old:
         scale = old / new

@@ -6,6 +6,7 @@ What is set here reaches the processes that tests start, too.
 import os
 from pathlib import Path
 
+import jaxtyping
 import pytest
 
 # Read when JAX starts, hence set before any test module imports it.
@@ -20,6 +21,34 @@ os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
     Path(__file__).parent.parent / ".pytest_cache" / "jax"
 )
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+
+# Shapes and types in signatures are checked at every call, wherever arrays are taken. (Not
+# in `training`, whose state JAX builds from whatever leaves it is given.)
+jaxtyping.install_import_hook(
+    [
+        f"colorgan_jax.{module}"
+        for module in (
+            "bulk",
+            "figures",
+            "inference",
+            "lab",
+            "metrics",
+            "networks",
+            "params",
+            "photos",
+            "upsampling",
+        )
+    ],
+    "beartype.beartype",
+)
+
+
+@pytest.fixture
+def unchecked():
+    """Calls functions as users do, without the checks: for what these refuse themselves."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="module")

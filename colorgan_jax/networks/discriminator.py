@@ -6,8 +6,10 @@ Adversarial Networks", appendix 6.1).
 """
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
 from colorgan_jax.networks.convolutions import DownConv, StrideOneConv
 from colorgan_jax.networks.layers import BatchNorm, leaky_relu
@@ -27,11 +29,17 @@ class Discriminator(nn.Module):
     """
 
     filters: int = 64
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, L: jax.Array, ab: jax.Array, *, train: bool) -> jax.Array:
-        """Logits `[B, H/8-2, W/8-2, 1]` of ab `[B, H, W, 2]` given L `[B, H, W, 1]`."""
+    def __call__(
+        self,
+        L: Float[Array | np.ndarray, "B H W 1"],
+        ab: Float[Array | np.ndarray, "B H W 2"],
+        *,
+        train: bool,
+    ) -> Float[Array, "B H//8-2 W//8-2 1"]:
+        """Logits of ab, given L."""
         x = jnp.concatenate([L, ab], axis=-1)
         for block, Conv in enumerate(
             [DownConv, DownConv, DownConv, StrideOneConv], start=1

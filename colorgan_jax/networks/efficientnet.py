@@ -37,18 +37,22 @@ class Bottleneck(NamedTuple):
 
     @property
     def expand(self) -> str:
+        """Name of the layer that widens; the first bottleneck has none."""
         return f"{self.name}_expand"
 
     @property
     def depthwise(self) -> str:
+        """Name of the layer within each channel."""
         return f"{self.name}_depthwise"
 
     @property
     def project(self) -> str:
+        """Name of the layer that narrows."""
         return f"{self.name}_project"
 
     @property
     def is_residual(self) -> bool:
+        """Whether the input is added to the output."""
         return self.stride == 1 and self.inputs == self.outputs
 
 

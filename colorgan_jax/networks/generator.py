@@ -9,11 +9,14 @@ with Conditional Adversarial Networks", appendix 6.1).
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
 
 from colorgan_jax.errors import ParamsError
 from colorgan_jax.networks import efficientnet
@@ -87,7 +90,7 @@ class _Block(nn.Module):
     features: int
     norm: bool = True
     folded: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def convolve(self, Conv: type[nn.Module], x: jax.Array, train: bool) -> jax.Array:
         norm = self.norm and not self.folded
@@ -106,7 +109,10 @@ class EncoderBlock(_Block):
     """Halves the image: convolution, BatchNorm (report, section 2.1)."""
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(
+        self, x: Float[Array, "B H W _"], *, train: bool
+    ) -> Float[Array, "B H//2 W//2 {self.features}"]:
+        """Without an activation, which comes with what takes the result."""
         return self.convolve(DownConv, x, train)
 
 
@@ -119,10 +125,12 @@ class EfficientNetBlock(nn.Module):
     """
 
     block: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Float[Array, "B H W _"]) -> Float[Array, "B H//2 W//2 _"]:
+        """Layers as on ImageNet, but for the first: it takes L (`weights.efficientnet`)."""
+
         def new_layer(key, shape):
             kernel = nn.initializers.he_normal()(key, shape)
             return {"kernel": kernel, "bias": jnp.zeros(shape[-1])}
@@ -148,8 +156,13 @@ class DecoderBlock(_Block):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, skip: jax.Array | None = None, *, train: bool
-    ) -> jax.Array:
+        self,
+        x: Float[Array, "B H W _"],
+        skip: Float[Array, "B H W _"] | None = None,
+        *,
+        train: bool,
+    ) -> Float[Array, "B 2*H 2*W {self.features}"]:
+        """The result is before its activation; `skip` is after."""
         x = nn.relu(x)
         if skip is not None:
             x = jnp.concatenate([x, skip], axis=-1)
@@ -193,10 +206,10 @@ class Generator(nn.Module):
     encoder: str = "unet"
     frozen_blocks: int = 0
     folded: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @classmethod
-    def from_params(cls, params: Mapping[str, Any]) -> Self:
+    def from_params(cls, params: Mapping[str, Any]) -> "Generator":
         """The folded generator that has these parameters.
 
         Its architecture is read off their names and shapes. In inference:
@@ -242,7 +255,8 @@ class Generator(nn.Module):
         """Names of the blocks that training leaves as they are."""
         return tuple(f"encoder_{block}" for block in range(1, self.frozen_blocks + 1))
 
-    def setup(self):
+    def setup(self) -> None:
+        """Builds the blocks, as Flax asks it to."""
         depth = unet_depth(self.image_size)
         check_encoder(self.encoder, self.image_size, self.frozen_blocks)
         widths = block_widths(self.filters, depth, self.maximum_filters)
@@ -269,31 +283,37 @@ class Generator(nn.Module):
             for block, width in enumerate([*widths[-2::-1], 2], start=1)
         ]
 
-    def __call__(self, L: jax.Array, *, train: bool) -> jax.Array:
-        """Predicts ab `[B, S, S, 2]` in [-1, 1] from L `[B, S, S, 1]` in [-1, 1].
+    def __call__(
+        self, L: Float[Array | np.ndarray, "B S S 1"], *, train: bool
+    ) -> Float[Array, "B S S 2"]:
+        """Predicts ab in [-1, 1] from L in [-1, 1].
 
         With `train=True` it uses the statistics of the batch, updates the running ones
         (collection "batch_stats"), and draws dropout from the random stream "dropout".
         """
         return self.decode(self.encode(L, train=train), train=train)
 
-    def encode(self, L: jax.Array, *, train: bool) -> list[jax.Array]:
+    def encode(
+        self, L: Float[Array | np.ndarray, "B S S 1"], *, train: bool
+    ) -> list[Float[Array, "B _ _ _"]]:
         """The features of L: the output of each encoder block, the outermost first.
 
         Block k, counted from 1, gives `[B, S / 2**k, S / 2**k, C]`, before its activation.
         """
         features = []
-        x = L
-        for number, block in enumerate(self.encoder_blocks, start=1):
-            if self._is_efficientnet(number):
+        x = jnp.asarray(L)
+        for block in self.encoder_blocks:
+            if isinstance(block, EfficientNetBlock):
                 x = block(x)
             else:
-                x = block(x if number == 1 else leaky_relu(x), train=train)
+                x = block(leaky_relu(x) if features else x, train=train)
             features.append(x)
         return features
 
-    def decode(self, features: Sequence[jax.Array], *, train: bool) -> jax.Array:
-        """Predicts ab `[B, S, S, 2]` in [-1, 1] from the features that `encode` gives."""
+    def decode(
+        self, features: Sequence[Float[Array, "B _ _ _"]], *, train: bool
+    ) -> Float[Array, "B S S 2"]:
+        """Predicts ab in [-1, 1] from the features that `encode` gives."""
         *outer, x = features
         skips = [
             # EfficientNet's features are signed, and so are what its own layers take.
@@ -316,7 +336,7 @@ def _bias_size(layer: Mapping[str, Any]) -> int:
 
 def _check_layers(params: Mapping[str, Any], generator: Generator) -> None:
     """Refuses parameters that are not those of a folded generator."""
-    expected = _layer_shapes(generator)
+    expected = _layer_shapes(generator)  # pyright: ignore[reportArgumentType] (hashable)
     if unknown := sorted(set(params) - set(expected)):
         depth = unet_depth(generator.image_size)
         raise ParamsError(f"A generator of depth {depth} has no layer {unknown[0]}.")

@@ -18,6 +18,9 @@ r = 2 or 4, all in float32. `padding` zeros p on each side of an image of H rows
 H + 2 p - r + 1 rows. All sizes must be known: none may be a symbolic dimension.
 """
 
+import functools
+import operator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -128,10 +131,13 @@ def _matrices(taps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _combine(weights: np.ndarray, arrays: list[jax.Array]) -> list[jax.Array]:
     """A matrix times a vector of arrays, without the terms that are zero."""
     return [
-        sum(
-            float(weight) * array
-            for weight, array in zip(row, arrays, strict=True)
-            if abs(weight) > 1e-9
+        functools.reduce(
+            operator.add,
+            (
+                float(weight) * array
+                for weight, array in zip(row, arrays, strict=True)
+                if abs(weight) > 1e-9
+            ),
         )
         for row in weights
     ]

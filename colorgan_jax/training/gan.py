@@ -15,6 +15,7 @@ import optax
 from flax import struct
 from flax.training.train_state import TrainState
 from jax.typing import ArrayLike
+from jaxtyping import Array, Float
 
 from colorgan_jax.networks.discriminator import Discriminator
 from colorgan_jax.networks.generator import Generator
@@ -71,7 +72,7 @@ class GANState(struct.PyTreeNode):
     key: jax.Array
 
     @property
-    def step(self) -> jax.Array:
+    def step(self) -> jax.Array | int:
         """Number of training steps taken."""
         return self.generator.step
 
@@ -99,9 +100,11 @@ def create_state(
       generator: its `image_size` is also what the discriminator is initialized for. Its
         `frozen_layers` are kept out of training.
       discriminator: the PatchGAN.
-      learning_rate: of both Adam optimizers (report, section 2.3), with `beta1` and
-        `beta2`; either a number or a function of the steps that the network has taken.
+      learning_rate: of both Adam optimizers (report, section 2.3); either a number or a
+        function of the steps that the network has taken.
       discriminator_learning_rate: that of the discriminator, where it differs.
+      beta1: of both Adam optimizers, the decay of the mean of gradients.
+      beta2: of both Adam optimizers, the decay of the mean of squared gradients.
       pretrained: parameters for some of the generator's layers, in place of random ones.
     """
     generator_key, discriminator_key, run_key = jax.random.split(key, 3)
@@ -123,9 +126,12 @@ def create_state(
         frozen = {name: params.pop(name) for name in frozen_layers}
         return PartlyFrozenState.create(params=params, frozen=frozen, **fields)
 
-    generator_variables["params"] |= pretrained or {}
+    generator_params = dict(generator_variables["params"]) | dict(pretrained or {})
     generator_state = network_state(
-        generator, generator_variables, learning_rate, generator.frozen_layers
+        generator,
+        {**generator_variables, "params": generator_params},
+        learning_rate,
+        generator.frozen_layers,
     )
     discriminator_state = network_state(
         discriminator,
@@ -146,7 +152,9 @@ def create_state(
     )
 
 
-def adversarial_loss(logits: jax.Array, *, real: bool) -> jax.Array:
+def adversarial_loss(
+    logits: Float[Array, "*patches"], *, real: bool
+) -> Float[Array, ""]:
     """Mean binary cross-entropy of patch logits against all real or all generated."""
     return jnp.mean(
         optax.sigmoid_binary_cross_entropy(logits, jnp.full_like(logits, real))
@@ -154,8 +162,8 @@ def adversarial_loss(logits: jax.Array, *, real: bool) -> jax.Array:
 
 
 def discriminator_loss(
-    generated_logits: jax.Array, real_logits: jax.Array
-) -> jax.Array:
+    generated_logits: Float[Array, "*patches"], real_logits: Float[Array, "*patches"]
+) -> Float[Array, ""]:
     """Binary cross-entropy on generated and on real photos (report, section 2.3).
 
     Their average, not their sum: pix2pix slows the discriminator down by that.
