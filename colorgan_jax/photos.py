@@ -9,6 +9,7 @@ import os
 import struct
 import warnings
 from pathlib import Path
+from typing import IO
 
 import cv2
 import numpy as np
@@ -86,9 +87,7 @@ def read_photo(
         raise PhotoError(f"{name} cannot be opened: {error.strerror}.") from error
 
 
-def _decode(
-    stream: io.BufferedIOBase, name: str, minimum_size: int | None
-) -> np.ndarray:
+def _decode(stream: IO[bytes], name: str, minimum_size: int | None) -> np.ndarray:
     """Decodes an open photo file: `read_photo` without the opening."""
     start = stream.read(12)
     stream.seek(0)
@@ -214,7 +213,8 @@ def _apply_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if ImageCms.getProfileDescription(source).startswith(_SRGB_DESCRIPTIONS):
             return _to_rgb(image)
-        return ImageCms.profileToProfile(
+        # Declared to return None, too, which only `inPlace` makes it do.
+        return ImageCms.profileToProfile(  # pyright: ignore[reportReturnType]
             image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
         )
     except (ImageCms.PyCMSError, OSError):
