@@ -9,7 +9,6 @@ import os
 import struct
 import warnings
 from pathlib import Path
-from typing import IO
 
 import cv2
 import numpy as np
@@ -87,7 +86,9 @@ def read_photo(
         raise PhotoError(f"{name} cannot be opened: {error.strerror}.") from error
 
 
-def _decode(stream: IO[bytes], name: str, minimum_size: int | None) -> np.ndarray:
+def _decode(
+    stream: io.BytesIO | io.BufferedReader, name: str, minimum_size: int | None
+) -> np.ndarray:
     """Decodes an open photo file: `read_photo` without the opening."""
     start = stream.read(12)
     stream.seek(0)

@@ -3,7 +3,7 @@
 import math
 import signal
 import time
-from typing import Self
+from typing import Any, Self
 
 import jax
 import ml_collections
@@ -27,7 +27,7 @@ class StopSignals:
 
     def __init__(self):
         self.received: str | None = None
-        self._previous = {}
+        self._previous: dict[signal.Signals, Any] = {}  # What handled them before.
 
     def __enter__(self) -> Self:
         numbers = [signal.SIGINT]
