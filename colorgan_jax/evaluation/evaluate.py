@@ -224,7 +224,7 @@ def colorizations(
     real: np.ndarray,
     numbers: Sequence[int],
     saturation: float,
-) -> dict[str, jax.Array]:
+) -> dict[str, jax.Array | np.ndarray]:
     """Colors the lightness of photos in every way that the table compares.
 
     Args:
@@ -239,7 +239,7 @@ def colorizations(
       Row of the table -> float sRGB [B, S, S, 3] in [0, 1]; the real photos come last.
     """
     L = rgb_to_lab(real)[..., 0]
-    rows = {
+    rows: dict[str, jax.Array | np.ndarray] = {
         name: colorize(params, L, saturation=saturation)
         for name, params in models.items()
     }
@@ -306,7 +306,7 @@ class _UsablePhotos:
 
 
 def _measure(
-    rgb: jax.Array, reference: np.ndarray | None, has_lpips: bool
+    rgb: jax.Array | np.ndarray, reference: np.ndarray | None, has_lpips: bool
 ) -> dict[str, np.ndarray]:
     """Metric -> a value for each photo [B]; without a reference, those that need none."""
     colorfulness = {"colorfulness": np.asarray(metrics.colorfulness(rgb))}
