@@ -14,7 +14,7 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import absl.logging
 import jax
@@ -84,7 +84,7 @@ class Checkpoints:
             ),
         )
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *_) -> None:
