@@ -14,7 +14,7 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 import absl.logging
 import jax
@@ -98,7 +98,7 @@ class Checkpoints:
         """The step of the checkpoint with the highest validation PSNR, or None."""
         return self._manager.best_step()
 
-    def save(self, state: State, validation_psnr: float | None = None) -> None:
+    def save(self, state: State, validation_psnr: SupportsFloat | None = None) -> None:
         """Starts to write a checkpoint of `state`, named after its step.
 
         Returns when `state` may be donated or changed, long before the file is
