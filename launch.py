@@ -1,9 +1,11 @@
-"""Trains the colorization GAN: python launch.py --config=configs/pix2pix.py
+"""Trains the colorization GAN.
 
+Command: python launch.py --config=configs/pix2pix.py
 Resume: rerun the same command. Every value of the config can be overridden:
 --config.batch_size=8.
 """
 
+import io
 import logging as python_logging
 import os
 import signal
@@ -31,7 +33,8 @@ def main(arguments: list[str]) -> None:
     if not config_file.is_file():
         sys.exit(f"--config: there is no file {config_file}; see the folder configs/.")
     workdir = Path(_WORKDIR.value or Path("runs") / config_file.stem)
-    sys.stdout.reconfigure(errors="backslashreplace")  # Names may be unprintable.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # Names may be unprintable.
     logging.set_verbosity(logging.INFO)
     logging.get_absl_handler().setFormatter(
         python_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S")
@@ -72,9 +75,9 @@ def main(arguments: list[str]) -> None:
         sys.exit("launch.py: interrupted; what was saved before is intact.")
     if stopped_by:
         print(f"Stopped by {stopped_by}. Resume: rerun the same command.")
-    if stopped_by in signal.Signals.__members__:
-        # What shells and job schedulers expect of a program ended by a signal.
-        sys.exit(128 + signal.Signals[stopped_by])
+        if stopped_by in signal.Signals.__members__:
+            # What shells and job schedulers expect of a program ended by a signal.
+            sys.exit(128 + signal.Signals[stopped_by])
 
 
 def _parse_flags(arguments: list[str]) -> list[str]:

@@ -20,6 +20,7 @@ class Timing(NamedTuple):
 
     @property
     def median(self) -> float:
+        """Median of the seconds."""
         return statistics.median(self.seconds)
 
 

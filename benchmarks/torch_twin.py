@@ -1,8 +1,9 @@
 """The same GAN in PyTorch: what tests compare with and benchmarks measure against.
 
-Written from pix2pix (Isola et al. 2017, and its PyTorch code), not from the Flax modules: the two
-agree only where both are right. Images are `[batch, channels, height, width]` here, as PyTorch
-has them; the entry points take and return numpy arrays in the Flax layout.
+Written from pix2pix (Isola et al. 2017, and its PyTorch code), not from the Flax modules:
+the two agree only where both are right. Images are `[batch, channels, height, width]`
+here, as PyTorch has them; the entry points take and return numpy arrays in the Flax
+layout.
 """
 
 from collections.abc import Mapping
@@ -34,6 +35,7 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Applies the convolution, then BatchNorm, then dropout."""
         return self.dropout(self.norm(self.conv(x)))
 
 
@@ -59,6 +61,7 @@ class Generator(nn.Module):
             channels = 2 * width
 
     def forward(self, L: torch.Tensor) -> torch.Tensor:
+        """Predicts ab from L."""
         x = L
         skips = []
         for k, block in enumerate(self.encoder):
@@ -87,6 +90,7 @@ class Discriminator(nn.Module):
         self.last = nn.Conv2d(channels, 1, 4, 1, 1)
 
     def forward(self, L: torch.Tensor, ab: torch.Tensor) -> torch.Tensor:
+        """Judges each patch: its logit is above 0 where it looks real."""
         x = torch.cat([L, ab], dim=1)
         for block in self.blocks:
             x = functional.leaky_relu(block(x), LEAKY_SLOPE)

@@ -7,9 +7,9 @@ it comes from and where it goes is up to the caller: paths, frames of a film, re
 import dataclasses
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -39,7 +39,7 @@ def read_ahead(
     read: Callable[[Photo], Value],
     *,
     count_pixels: Callable[[Photo], int] = count_pixels,
-) -> Iterator[tuple[Photo, Value | PhotoError]]:
+) -> Generator[tuple[Photo, Value | PhotoError], None, None]:
     """Reads photos in threads, some ahead of the one that is asked for.
 
     Close the iterator (`contextlib.closing`) where it may not be exhausted: the threads
@@ -70,7 +70,7 @@ def colorize_photos(
     write: Callable[[Photo, np.ndarray], Value],
     count_pixels: Callable[[Photo], int] = count_pixels,
     saturation: float = 1.0,
-) -> Iterator[tuple[Photo, Value | PhotoError]]:
+) -> Generator[tuple[Photo, Value | PhotoError], None, None]:
     """Colorizes photos as `inference.colorize_photo` does, many at a time.
 
     Close the iterator (`contextlib.closing`) where it may not be exhausted: what is
@@ -95,14 +95,15 @@ def colorize_photos(
     """
     size = image_size(params)
 
-    def colorize(group: "_Group", threads: ThreadPoolExecutor) -> None:
+    def colorize(group: "_Group[Photo]", threads: ThreadPoolExecutor) -> None:
         readable = [
             future
             for future in group.futures
             if not isinstance(future.exception(), PhotoError)
         ]
         colors = iter(_predict(params, [future.result()[1] for future in readable]))
-        for place, (photo, future) in enumerate(zip(group.photos, group.futures)):
+        pairs = zip(group.photos, group.futures, strict=True)
+        for place, (photo, future) in enumerate(pairs):
             if future in readable:
                 L, _ = future.result()
                 group.futures[place] = threads.submit(finish, photo, L, next(colors))
@@ -137,7 +138,7 @@ def _predict(params: Params, seen: list[np.ndarray]) -> list[np.ndarray]:
 
 
 @dataclasses.dataclass
-class _Group:
+class _Group(Generic[Photo]):
     """Photos on their way together.
 
     Attributes:
@@ -146,16 +147,16 @@ class _Group:
       futures: of each photo, the call that was begun last; none before it is read.
     """
 
-    photos: list[Any]
+    photos: list[Photo]
     pixels: int
-    futures: list[Future] = dataclasses.field(default_factory=list)
+    futures: list[Future[Any]] = dataclasses.field(default_factory=list)
 
 
 def _group(
     photos: Iterable[Photo], count_pixels: Callable[[Photo], int], largest: int
-) -> Iterator[_Group]:
+) -> Iterator[_Group[Photo]]:
     """Groups photos, in order, small ones by `largest`."""
-    group = _Group([], 0)
+    group: _Group[Photo] = _Group([], 0)
     for photo in photos:
         try:
             pixels = max(count_pixels(photo), _LEAST_PIXELS)
@@ -173,10 +174,10 @@ def _group(
 
 
 def _in_order(
-    groups: Iterator[_Group],
+    groups: Iterator[_Group[Photo]],
     read: Callable[[Photo], Any],
-    go_on: Callable[[_Group, ThreadPoolExecutor], None],
-) -> Iterator[tuple[Photo, Any]]:
+    go_on: Callable[[_Group[Photo], ThreadPoolExecutor], None],
+) -> Generator[tuple[Photo, Any], None, None]:
     """Reads groups in threads as far as there is room, and goes on with each in turn.
 
     Args:
@@ -189,17 +190,17 @@ def _in_order(
       Each photo, in order, and the result of its last future, or its `PhotoError`.
     """
     upcoming = next(groups, None)
-    reading: deque[_Group] = deque()
-    ending: deque[_Group] = deque()
+    reading: deque[_Group[Photo]] = deque()
+    ending: deque[_Group[Photo]] = deque()
 
-    def is_room() -> bool:
+    def has_room_for(more: _Group[Photo]) -> bool:
         pixels = sum(group.pixels for group in (*reading, *ending))
-        return pixels == 0 or pixels + upcoming.pixels <= _PIXELS_IN_FLIGHT
+        return pixels == 0 or pixels + more.pixels <= _PIXELS_IN_FLIGHT
 
     threads = ThreadPoolExecutor(os.cpu_count())
     try:
         while True:
-            while upcoming and is_room():
+            while upcoming and has_room_for(upcoming):
                 upcoming.futures = [
                     threads.submit(read, photo) for photo in upcoming.photos
                 ]
@@ -223,7 +224,7 @@ def _in_order(
         threads.shutdown(cancel_futures=True)
 
 
-def _outcome(future: Future) -> Any:
+def _outcome(future: Future[Any]) -> Any:
     """What a call returned, or the `PhotoError` that concerns its photo alone."""
     error = future.exception()
     if isinstance(error, PhotoError) and not isinstance(error, OutputError):

@@ -38,7 +38,9 @@ def enable_compilation_cache() -> None:
     XDG_CACHE_HOME, else ~/.cache/colorgan_jax. It can be deleted at any time. Where
     it cannot be made, nothing is kept.
     """
-    if not jax.config.jax_compilation_cache_dir:  # JAX reads the environment's itself
+    # JAX reads the environment's itself. Its config declares no attributes.
+    given = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
+    if not given:
         try:
             caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
             folder = Path(caches) / "colorgan_jax"

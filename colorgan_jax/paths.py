@@ -26,9 +26,9 @@ def replace_file(path: str | os.PathLike, content: bytes | memoryview) -> None:
 
 
 def printable(text: str) -> str:
-    """Escapes what UTF-8 cannot hold: a file name need not be Unicode.
+    r"""Escapes what UTF-8 cannot hold: a file name need not be Unicode.
 
     Returns:
-      The same text, but for bytes of a name that are no UTF-8: \\udcfc in place of 0xFC.
+      The same text, but for bytes of a name that are no UTF-8: \udcfc in place of 0xFC.
     """
     return text.encode(errors="backslashreplace").decode()

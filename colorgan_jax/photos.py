@@ -87,7 +87,7 @@ def read_photo(
 
 
 def _decode(
-    stream: io.BufferedIOBase, name: str, minimum_size: int | None
+    stream: io.BytesIO | io.BufferedReader, name: str, minimum_size: int | None
 ) -> np.ndarray:
     """Decodes an open photo file: `read_photo` without the opening."""
     start = stream.read(12)
@@ -214,7 +214,8 @@ def _apply_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if ImageCms.getProfileDescription(source).startswith(_SRGB_DESCRIPTIONS):
             return _to_rgb(image)
-        return ImageCms.profileToProfile(
+        # Declared to return None, too, which only `inPlace` makes it do.
+        return ImageCms.profileToProfile(  # pyright: ignore[reportReturnType]
             image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
         )
     except (ImageCms.PyCMSError, OSError):

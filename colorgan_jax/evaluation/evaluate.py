@@ -17,7 +17,7 @@ import datetime
 import functools
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -166,8 +166,10 @@ def evaluate(
     photos = _UsablePhotos(files, image_size, leave_out_gray)
     has_lpips = perceptual.is_available()
     has_frechet = has_lpips and len(files) >= perceptual.MINIMUM_PHOTOS
-    scores = defaultdict(lambda: defaultdict(list))
-    features = defaultdict(perceptual.FeatureStatistics)
+    scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    features: dict[str, perceptual.FeatureStatistics] = defaultdict(
+        perceptual.FeatureStatistics
+    )
     # Closed, so that after Ctrl-C the threads that read stop at once.
     with contextlib.closing(photos.batches()) as batches:
         for numbers, real in batches:
@@ -177,7 +179,7 @@ def evaluate(
                 for metric, values in _measure(rgb, reference, has_lpips).items():
                     scores[row][metric].extend(values)
                 if has_frechet:
-                    features[row].add(perceptual.vgg16_features(rgb))
+                    features[row].add(np.asarray(perceptual.vgg16_features(rgb)))
     if not photos.scored:
         raise EvaluationError(
             f"None of the {len(files)} photos in {folder} can be scored:"
@@ -191,7 +193,6 @@ def evaluate(
         left_out.append(
             f"The Fréchet distance takes {perceptual.MINIMUM_PHOTOS} photos or more."
         )
-    real_features = features.pop(REAL, None)
     return Evaluation(
         models=models,
         mean_ab=mean_ab,
@@ -200,12 +201,15 @@ def evaluate(
         image_size=image_size,
         saturation=saturation,
         scores={
-            row: {metric: np.float64(values) for metric, values in lists.items()}
+            row: {
+                metric: np.array(values, np.float64) for metric, values in lists.items()
+            }
             for row, lists in scores.items()
         },
         frechet={
-            row: perceptual.frechet_distance(statistics, real_features)
+            row: perceptual.frechet_distance(statistics, features[REAL])
             for row, statistics in features.items()
+            if row != REAL
         },
         unreadable=photos.unreadable,
         nearly_gray=photos.nearly_gray,
@@ -220,7 +224,7 @@ def colorizations(
     real: np.ndarray,
     numbers: Sequence[int],
     saturation: float,
-) -> dict[str, jax.Array]:
+) -> dict[str, jax.Array | np.ndarray]:
     """Colors the lightness of photos in every way that the table compares.
 
     Args:
@@ -235,13 +239,13 @@ def colorizations(
       Row of the table -> float sRGB [B, S, S, 3] in [0, 1]; the real photos come last.
     """
     L = rgb_to_lab(real)[..., 0]
-    rows = {
+    rows: dict[str, jax.Array | np.ndarray] = {
         name: colorize(params, L, saturation=saturation)
         for name, params in models.items()
     }
     rows[GRAY] = _gray(L)
     if mean_ab is not None:
-        rows[MEAN_AB] = _uniform(L, np.float32(mean_ab))
+        rows[MEAN_AB] = _uniform(L, np.array(mean_ab, np.float32))
     rows[RANDOM_AB] = _random_ab(L, np.asarray(numbers))
     rows[REAL] = real
     return rows
@@ -268,7 +272,7 @@ class _UsablePhotos:
         self.unreadable: list[str] = []
         self.nearly_gray = 0
 
-    def batches(self) -> Iterator[tuple[list[int], np.ndarray]]:
+    def batches(self) -> Generator[tuple[list[int], np.ndarray], None, None]:
         """Reads them all, under a progress bar.
 
         Yields:
@@ -302,7 +306,7 @@ class _UsablePhotos:
 
 
 def _measure(
-    rgb: jax.Array, reference: np.ndarray | None, has_lpips: bool
+    rgb: jax.Array | np.ndarray, reference: np.ndarray | None, has_lpips: bool
 ) -> dict[str, np.ndarray]:
     """Metric -> a value for each photo [B]; without a reference, those that need none."""
     colorfulness = {"colorfulness": np.asarray(metrics.colorfulness(rgb))}

@@ -6,6 +6,7 @@ import math
 import os
 import textwrap
 from decimal import Decimal, InvalidOperation
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure  # Without pyplot, which would choose a backend.
@@ -17,6 +18,7 @@ from colorgan_jax.survey.database import Ratings
 from colorgan_jax.survey.statistics import (
     HIGHEST,
     LOWEST,
+    Test,
     cohens_d,
     compare_means,
     describe,
@@ -36,7 +38,7 @@ _ENOUGH = 5
 _COLORS = {"real": "#0072B2", "generated": "#D55E00"}
 
 
-def analyze(ratings: Ratings) -> dict:
+def analyze(ratings: Ratings) -> dict[str, Any]:
     """Compares the ratings of real and of generated photos.
 
     Args:
@@ -75,7 +77,7 @@ def analyze(ratings: Ratings) -> dict:
 
 def analyze_summary(
     mean_1: str, sd_1: str, n_1: str, mean_2: str, sd_2: str, n_2: str
-) -> dict:
+) -> dict[str, Any]:
     """Tests a difference of which only means and standard deviations are known.
 
     Args:
@@ -100,11 +102,10 @@ def analyze_summary(
     Raises:
       SurveyError: a figure is no number, or none that ratings from 1 to 5 can have.
     """
-    real, *sample_1 = _read_summary("real", mean_1, sd_1, n_1)
-    generated, *sample_2 = _read_summary("generated", mean_2, sd_2, n_2)
-    (mean_1, sd_1, _), (mean_2, sd_2, _) = sample_1, sample_2
-    spread = math.hypot(sd_1, sd_2)
-    z = (mean_1 - mean_2) / spread if spread else None
+    real, sample_1 = _read_summary("real", mean_1, sd_1, n_1)
+    generated, sample_2 = _read_summary("generated", mean_2, sd_2, n_2)
+    spread = math.hypot(sample_1[1], sample_2[1])
+    z = (sample_1[0] - sample_2[0]) / spread if spread else None
     return {
         "real": real,
         "generated": generated,
@@ -114,7 +115,7 @@ def analyze_summary(
     }
 
 
-def format_report(result: dict) -> str:
+def format_report(result: dict[str, Any]) -> str:
     """Writes the result of `analyze` as a text of 80 columns."""
     words = [*_wrap(result["conclusion"]), *_wrap(" ".join(result["cautions"]))]
     if not result["raters"]:
@@ -162,7 +163,7 @@ def format_report(result: dict) -> str:
     return "\n".join(lines)
 
 
-def format_summary_report(result: dict) -> str:
+def format_summary_report(result: dict[str, Any]) -> str:
     """Writes the result of `analyze_summary` as a text of 80 columns."""
     real, generated = result["real"], result["generated"]
     undivided = result["undivided"]
@@ -302,13 +303,13 @@ def _kinds(ratings: Ratings) -> list[str]:
     return ["real" if is_real else "generated" for is_real in ratings.is_real]
 
 
-def _describe_photo(name: str, kind: str, values: np.ndarray) -> dict:
+def _describe_photo(name: str, kind: str, values: np.ndarray) -> dict[str, Any]:
     described = describe(values[:, np.newaxis])
     mean, deviation = described["mean"], described["standard_deviation"]
     return {"name": name, "kind": kind, "mean": mean, "standard_deviation": deviation}
 
 
-def _conclude(result: dict) -> str:
+def _conclude(result: dict[str, Any]) -> str:
     raters, difference = result["raters"], result["difference"]
     photos = [result[kind]["photos"] for kind in _COLORS]
     if not raters:
@@ -360,7 +361,7 @@ def _conclude(result: dict) -> str:
     )
 
 
-def _find_cautions(result: dict) -> list[str]:
+def _find_cautions(result: dict[str, Any]) -> list[str]:
     cautions = []
     counts = {
         "rater": result["raters"],
@@ -381,8 +382,8 @@ def _find_cautions(result: dict) -> list[str]:
 
 def _read_summary(
     kind: str, mean: str, sd: str, n: str
-) -> tuple[dict, float, float, int]:
-    """Figures as given -> their part of the result, and mean, deviation and n."""
+) -> tuple[dict[str, Any], tuple[float, float, int]]:
+    """Figures as given -> their part of the result, and (mean, deviation, n)."""
     exact_mean = _read_figure(f"mean of the {kind} photos", mean, LOWEST, HIGHEST)
     # Two ratings, 1 and 5, have the largest deviation: 2.83.
     deviation = _read_figure(f"standard deviation of the {kind} photos", sd, 0, 3)
@@ -398,7 +399,7 @@ def _read_summary(
         "n": count,
         "grim": grim(exact_mean, count),
     }
-    return part, float(exact_mean), float(deviation), count
+    return part, (float(exact_mean), float(deviation), count)
 
 
 def _read_figure(name: str, text: str, lowest: int, highest: int) -> Decimal:
@@ -421,7 +422,7 @@ def _format(value: float | None, digits: int = 2) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _format_table_1(result: dict) -> list[str]:
+def _format_table_1(result: dict[str, Any]) -> list[str]:
     """Table 1 of the report; figures that were given as text stay as they are."""
     lines = [f"{'':<11}{'mean':>8}{'standard deviation':>21}{'n':>9}"]
     for kind in _COLORS:
@@ -438,16 +439,16 @@ def _format_test_header(title: str) -> str:
     return f"{title:<38}{'statistic':<18}{'one-tailed':<12}two-tailed"
 
 
-def _format_test(test: dict) -> str:
+def _format_test(test: Test) -> str:
     name = f"  {test['name']:<36}"
-    if test["missing"]:
+    one_tailed, two_tailed = test["p_one_tailed"], test["p_two_tailed"]
+    if one_tailed is None or two_tailed is None:
         return f"{name}not computed: {test['missing']}"
     if test["degrees_of_freedom"] is None:
         statistic = f"{test['symbol']} = {test['value']:.10g}"
     else:
         degrees = f"{test['degrees_of_freedom']:.1f}".removesuffix(".0")
         statistic = f"{test['symbol']}({degrees}) = {test['value']:.2f}"
-    one_tailed, two_tailed = test["p_one_tailed"], test["p_two_tailed"]
     return f"{name}{statistic:<18}{_format_p(one_tailed):<12}{_format_p(two_tailed)}"
 
 
@@ -459,7 +460,7 @@ def _format_interval(interval: list[float] | None) -> str:
     return f"{interval[0]:.2f} to {interval[1]:.2f}" if interval else "not computed"
 
 
-def _format_grim(part: dict) -> str:
+def _format_grim(part: dict[str, Any]) -> str:
     mean, n, total = part["mean"], part["n"], part["grim"]["sum"]
     if part["grim"]["possible"] is None:
         return (

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 
@@ -181,7 +180,7 @@ class SurveyDatabase:
             )
         self._count = len(stored)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "SurveyDatabase":
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -85,7 +85,8 @@ def _create_app(database: SurveyDatabase, photos: Sequence[SurveyPhoto]) -> Star
             Route("/photo/{token}", _send_photo),
             Mount("/static", StaticFiles(directory=_PAGES / "static")),
         ],
-        exception_handlers={
+        # Starlette declares handlers of any exception; it calls each for its own kind.
+        exception_handlers={  # pyright: ignore[reportArgumentType]
             HTTPException: _explain,
             sqlite3.Error: _explain_storage,
             ClientDisconnect: _ignore_disconnect,

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from functools import partial
+from typing import Any, TypedDict
 
 import numpy as np
 from scipy import stats
@@ -19,7 +20,55 @@ LOWEST, HIGHEST = 1, 5
 _BOOTSTRAP_SAMPLES = 10_000
 
 
-def describe(values: np.ndarray) -> dict:
+class Description(TypedDict):
+    """What `describe` returns."""
+
+    photos: int
+    n: int
+    mean: float | None
+    standard_deviation: float | None
+    interval: list[float] | None
+
+
+class Comparison(TypedDict):
+    """What `compare_means` returns."""
+
+    mean: float | None
+    interval: list[float] | None
+    bootstrap_interval: list[float] | None
+    detectable: float | None
+
+
+class Test(TypedDict):
+    """One of what `run_tests` returns."""
+
+    name: str
+    question: str
+    symbol: str
+    value: float | None
+    degrees_of_freedom: float | None
+    p_one_tailed: float | None
+    p_two_tailed: float | None
+    missing: str | None
+
+
+class Effects(TypedDict):
+    """What `measure_effects` returns."""
+
+    cohens_d: float | None
+    d_z: float | None
+    common_language: float | None
+    rank_biserial: float | None
+
+
+class Grim(TypedDict):
+    """What `grim` returns."""
+
+    sum: int
+    possible: bool | None
+
+
+def describe(values: np.ndarray) -> Description:
     """Mean and spread of the ratings of one kind of photos.
 
     Args:
@@ -32,16 +81,19 @@ def describe(values: np.ndarray) -> dict:
     """
     mean, deviation, n = _summarize(values)
     error = _crossed_error(values.mean(axis=1), values)
+    interval = None
+    if mean is not None and error is not None:
+        interval = _t_interval(mean, *error, within=(LOWEST, HIGHEST))
     return {
         "photos": values.shape[1],
         "n": n,
         "mean": mean,
         "standard_deviation": deviation,
-        "interval": error and _t_interval(mean, *error, within=(LOWEST, HIGHEST)),
+        "interval": interval,
     }
 
 
-def compare_means(real: np.ndarray, generated: np.ndarray) -> dict:
+def compare_means(real: np.ndarray, generated: np.ndarray) -> Comparison:
     """Difference of the mean ratings, and how far it holds for others.
 
     The interval is that of Clark's min F' (The language-as-fixed-effect fallacy, 1973):
@@ -68,9 +120,13 @@ def compare_means(real: np.ndarray, generated: np.ndarray) -> dict:
     differences = _rater_differences(real, generated)
     mean = _mean(differences)
     error = _crossed_error(differences, real, generated)
-    if error is None:
-        numbers = dict.fromkeys(("interval", "bootstrap_interval", "detectable"))
-        return {"mean": mean, **numbers}
+    if mean is None or error is None:
+        return {
+            "mean": mean,
+            "interval": None,
+            "bootstrap_interval": None,
+            "detectable": None,
+        }
     standard_error, degrees_of_freedom = error
     widest = HIGHEST - LOWEST
     quantiles = stats.t.ppf([0.975, 0.8], degrees_of_freedom)
@@ -82,7 +138,7 @@ def compare_means(real: np.ndarray, generated: np.ndarray) -> dict:
     }
 
 
-def run_tests(real: np.ndarray, generated: np.ndarray) -> list[dict]:
+def run_tests(real: np.ndarray, generated: np.ndarray) -> list[Test]:
     """Tests whether real photos are rated higher, or else than generated ones.
 
     Args:
@@ -123,14 +179,14 @@ def welch_test(
     mean_2: float | None,
     sd_2: float | None,
     n_2: int,
-) -> dict:
+) -> Test:
     """Welch's t-test (1947) from means, standard deviations and counts.
 
     Returns:
       As one of `run_tests`.
     """
     result = partial(_result, name, question, "t")
-    if min(n_1, n_2) < 2:
+    if sd_1 is None or sd_2 is None or min(n_1, n_2) < 2:
         return result(missing="n is less than 2")
     if sd_1 == sd_2 == 0:
         return result(missing="no variation")
@@ -142,7 +198,7 @@ def welch_test(
     )
 
 
-def measure_effects(real: np.ndarray, generated: np.ndarray) -> dict:
+def measure_effects(real: np.ndarray, generated: np.ndarray) -> Effects:
     """Effect sizes, which are positive where real photos are rated higher.
 
     Args:
@@ -156,14 +212,14 @@ def measure_effects(real: np.ndarray, generated: np.ndarray) -> dict:
       (Vargha and Delaney 2000); "rank_biserial", the same from -1 to 1.
     """
     differences = _rater_differences(real, generated)
-    spread = _standard_deviation(differences)
+    mean, spread = _mean(differences), _standard_deviation(differences)
     common_language = None
     if real.size:
         pairs = stats.mannwhitneyu(real.ravel(), generated.ravel(), method="asymptotic")
         common_language = float(pairs.statistic / (real.size * generated.size))
     return {
         "cohens_d": cohens_d(*_summarize(real), *_summarize(generated)),
-        "d_z": _mean(differences) / spread if spread else None,
+        "d_z": mean / spread if mean is not None and spread else None,
         "common_language": common_language,
         "rank_biserial": None if common_language is None else 2 * common_language - 1,
     }
@@ -178,13 +234,15 @@ def cohens_d(
     n_2: int,
 ) -> float | None:
     """Difference of means in pooled standard deviations (Cohen 1988, section 2.5)."""
+    if mean_1 is None or mean_2 is None or sd_1 is None or sd_2 is None:
+        return None
     if min(n_1, n_2) < 2 or sd_1 == sd_2 == 0:
         return None
     squares = (n_1 - 1) * sd_1**2 + (n_2 - 1) * sd_2**2
     return (mean_1 - mean_2) / math.sqrt(squares / (n_1 + n_2 - 2))
 
 
-def grim(mean: Decimal, n: int) -> dict:
+def grim(mean: Decimal, n: int) -> Grim:
     """Whether n whole numbers can have this mean, at the digits given.
 
     Brown and Heathers, The GRIM test (2017). A half may have been rounded either way.
@@ -196,8 +254,14 @@ def grim(mean: Decimal, n: int) -> dict:
     Returns:
       "sum", the whole one that comes nearest, and "possible": whether its mean rounds
       to the given one. None where means lie so close that any would.
+
+    Raises:
+      ValueError: the mean is infinite or not a number.
     """
-    half_digit = Decimal((0, (5,), mean.as_tuple().exponent - 1))
+    exponent = mean.as_tuple().exponent
+    if not isinstance(exponent, int):  # A letter stands for what is not finite.
+        raise ValueError(f"The mean is {mean}: it must be a finite number.")
+    half_digit = Decimal((0, (5,), exponent - 1))
     nearest = int((mean * n).to_integral_value())
     if 2 * half_digit * n >= 1:
         return {"sum": nearest, "possible": None}
@@ -209,9 +273,12 @@ def _mean(values: np.ndarray) -> float | None:
 
 
 def _standard_deviation(values: np.ndarray) -> float | None:
-    """Of a sample; exactly 0 where all values are equal, which rounding could hide."""
-    if values.size < 2:
-        return None
+    """Of a sample; None where it has less than two values."""
+    return _deviation_of_several(values) if values.size >= 2 else None
+
+
+def _deviation_of_several(values: np.ndarray) -> float:
+    """Exactly 0 where all values are equal, which rounding could hide."""
     return 0.0 if np.ptp(values) == 0 else float(np.std(values, ddof=1))
 
 
@@ -241,7 +308,7 @@ def _crossed_error(
     if len(per_rater) < 2 or min(values.shape[1] for values in kinds) < 2:
         return None
     samples = [per_rater, *(values.mean(axis=0) for values in kinds)]
-    variances = [_standard_deviation(sample) ** 2 / len(sample) for sample in samples]
+    variances = [_deviation_of_several(sample) ** 2 / len(sample) for sample in samples]
     if not any(variances):
         return None
     degrees = [len(sample) - 1 for sample in samples]
@@ -287,31 +354,41 @@ def _result(
     question: str,
     symbol: str,
     *,
+    value: float | None = None,
+    degrees_of_freedom: float | None = None,
+    p_one_tailed: float | None = None,
+    p_two_tailed: float | None = None,
     missing: str | None = None,
-    **numbers: float,
-) -> dict:
-    keys = ("value", "degrees_of_freedom", "p_one_tailed", "p_two_tailed")
+) -> Test:
     return {
         "name": name,
         "question": question,
         "symbol": symbol,
-        **dict.fromkeys(keys),
-        **{key: float(number) for key, number in numbers.items()},
+        "value": value,
+        "degrees_of_freedom": degrees_of_freedom,
+        "p_one_tailed": p_one_tailed,
+        "p_two_tailed": p_two_tailed,
         "missing": missing,
     }
 
 
-def _both_tails(test: Callable) -> dict[str, float]:
+class _Tails(TypedDict):
+    value: float
+    p_one_tailed: float
+    p_two_tailed: float
+
+
+def _both_tails(test: Callable[..., Any]) -> _Tails:
     """Calls a test of scipy.stats for either hypothesis."""
     one_tailed, two_tailed = test(alternative="greater"), test(alternative="two-sided")
     return {
-        "value": one_tailed.statistic,
-        "p_one_tailed": one_tailed.pvalue,
-        "p_two_tailed": two_tailed.pvalue,
+        "value": float(one_tailed.statistic),
+        "p_one_tailed": float(one_tailed.pvalue),
+        "p_two_tailed": float(two_tailed.pvalue),
     }
 
 
-def _min_f_test(real: np.ndarray, generated: np.ndarray) -> dict:
+def _min_f_test(real: np.ndarray, generated: np.ndarray) -> Test:
     result = partial(
         _result,
         "Raters and photos at once (min F')",
@@ -325,16 +402,16 @@ def _min_f_test(real: np.ndarray, generated: np.ndarray) -> dict:
     if error is None:
         return result(missing="no variation")
     standard_error, degrees_of_freedom = error
-    t = differences.mean() / standard_error
+    t = float(differences.mean()) / standard_error
     return result(
         value=t,
         degrees_of_freedom=degrees_of_freedom,
-        p_one_tailed=stats.t.sf(t, degrees_of_freedom),
-        p_two_tailed=2 * stats.t.sf(abs(t), degrees_of_freedom),
+        p_one_tailed=float(stats.t.sf(t, degrees_of_freedom)),
+        p_two_tailed=float(2 * stats.t.sf(abs(t), degrees_of_freedom)),
     )
 
 
-def _paired_t_test(real: np.ndarray, generated: np.ndarray) -> dict:
+def _paired_t_test(real: np.ndarray, generated: np.ndarray) -> Test:
     result = partial(
         _result,
         "Paired t, rater means",
@@ -347,12 +424,12 @@ def _paired_t_test(real: np.ndarray, generated: np.ndarray) -> dict:
     if np.ptp(differences) == 0:
         return result(missing="the same for all raters")
     return result(
-        degrees_of_freedom=len(differences) - 1,
+        degrees_of_freedom=float(len(differences) - 1),
         **_both_tails(partial(stats.ttest_1samp, differences, 0)),
     )
 
 
-def _wilcoxon_test(real: np.ndarray, generated: np.ndarray) -> dict:
+def _wilcoxon_test(real: np.ndarray, generated: np.ndarray) -> Test:
     result = partial(
         _result,
         "Wilcoxon signed-rank, rater means",
@@ -367,7 +444,7 @@ def _wilcoxon_test(real: np.ndarray, generated: np.ndarray) -> dict:
     return result(**_both_tails(partial(stats.wilcoxon, differences)))
 
 
-def _mann_whitney_test(real: np.ndarray, generated: np.ndarray) -> dict:
+def _mann_whitney_test(real: np.ndarray, generated: np.ndarray) -> Test:
     result = partial(
         _result,
         "Mann-Whitney U, all ratings",

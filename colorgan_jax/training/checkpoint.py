@@ -14,10 +14,11 @@ import re
 import sys
 import time
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, SupportsFloat
 
 import absl.logging
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
@@ -83,7 +84,7 @@ class Checkpoints:
             ),
         )
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *_) -> None:
@@ -97,7 +98,7 @@ class Checkpoints:
         """The step of the checkpoint with the highest validation PSNR, or None."""
         return self._manager.best_step()
 
-    def save(self, state: State, validation_psnr: float | None = None) -> None:
+    def save(self, state: State, validation_psnr: SupportsFloat | None = None) -> None:
         """Starts to write a checkpoint of `state`, named after its step.
 
         Returns when `state` may be donated or changed, long before the file is
@@ -118,8 +119,9 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        known = validation_psnr is not None and not math.isnan(validation_psnr)
-        metrics = {"validation_psnr": float(validation_psnr)} if known else None
+        metrics = None
+        if validation_psnr is not None and not math.isnan(validation_psnr):
+            metrics = {"validation_psnr": float(validation_psnr)}
         try:
             # When to save is the caller's decision: `force` asks Orbax for no opinion.
             self._manager.save(
@@ -147,7 +149,7 @@ class Checkpoints:
         """
         self.wait()
         step = self.latest_step() if step is None else step
-        if step not in self._manager.all_steps():
+        if step is None or step not in self._manager.all_steps():
             raise CheckpointError(
                 f"{self._folder} holds no checkpoint{'' if step is None else f' {step}'}."
             )
@@ -248,7 +250,7 @@ def _describe(tree: Any) -> dict[str, str]:
     """{"generator.params.encoder_1.conv.kernel": "float32[4, 4, 1, 64]", ...}."""
     descriptions = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.eval_shape(jax.random.key_data, leaf)  # What Orbax stores.
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         descriptions[name] = f"{leaf.dtype}{list(leaf.shape)}"
@@ -278,7 +280,7 @@ def silence_orbax() -> None:
     """
     report = sys.unraisablehook
 
-    def report_if_wanted(unraisable) -> None:
+    def report_if_wanted(unraisable: "sys.UnraisableHookArgs") -> None:
         if absl.logging.vlog_is_on(1) or not _is_aftermath(unraisable.exc_value):
             report(unraisable)
 
@@ -292,10 +294,10 @@ def _is_wanted(record: logging.LogRecord) -> bool:
         return True
     if record.name == "asyncio":
         return not (record.exc_info and _is_aftermath(record.exc_info[1]))
-    return not record.pathname.startswith(os.path.dirname(ocp.__file__))
+    return not record.pathname.startswith(tuple(ocp.__path__))
 
 
-def _is_aftermath(error: BaseException) -> bool:
+def _is_aftermath(error: BaseException | None) -> bool:
     """Whether this is about an array that Orbax gave up because another one failed.
 
     A full disk fails hundreds at once, and Python reports each in many lines.

@@ -19,6 +19,7 @@ import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +35,9 @@ from colorgan_jax.lab import rgb_to_lab, to_network
 from colorgan_jax.photos import NEARLY_GRAY, is_nearly_gray, resize_photo
 from colorgan_jax.training.sources import Source, hide_accelerators, open_source
 from colorgan_jax.training.split import Split
+
+# What a function returns for one integer: arrays, and bytes for a string.
+Example = TypeVar("Example", bound=tuple[np.ndarray | bytes, ...])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +85,7 @@ class Photos:
             return self.pixels[positions]
         return np.stack(
             [
-                _read_resized(self.source, index, self.image_size)
+                _read_resized(self.source, int(index), self.image_size)
                 for index in self.indices[positions]
             ]
         )
@@ -158,8 +162,8 @@ def split_of(train: Photos, validation: Photos) -> Split:
     """What a run keeps of the photos that it was given, to find them again."""
     keys = train.source.keys
     return Split(
-        training=[keys[index] for index in train.indices],
-        validation=[keys[index] for index in validation.indices],
+        training=[keys[int(index)] for index in train.indices],
+        validation=[keys[int(index)] for index in validation.indices],
         unused=len(keys) - len(train) - len(validation),
     )
 
@@ -235,20 +239,16 @@ def training_batches_on_host(
     first_step: int,
     last_step: int,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Streams what `training_batches` puts onto the devices of this host.
-
-    Args:
-      photos, image_size, batch_size, seed, first_step, last_step: as of
-        `training_batches`.
+    """Streams what `training_batches`, of these arguments, puts onto this host's devices.
 
     Yields:
       Photos, uint8 RGB [B / hosts, S, S, 3], not flipped; and which of them to flip,
       booleans [B / hosts].
     """
 
-    def batch_of_step(step):
+    def batch_of_step(step: int) -> tuple[np.ndarray, np.ndarray]:
         choices = random_choices(
-            len(photos), batch_size=batch_size, seed=seed, step=int(step)
+            len(photos), batch_size=batch_size, seed=seed, step=step
         )
         rows = _rows_of_this_host(batch_size)
         positions, flips, crops = (choice[rows] for choice in choices)
@@ -276,8 +276,8 @@ def validation_batches(
       {"L": [B, S, S, 1], "ab": [B, S, S, 2], "mask": [B]}, float32.
     """
 
-    def batch_of_step(step):
-        positions = int(step) * batch_size + np.arange(batch_size)
+    def batch_of_step(step: int) -> tuple[np.ndarray, np.ndarray]:
+        positions = step * batch_size + np.arange(batch_size)
         mask = positions < len(photos)
         rows = _rows_of_this_host(batch_size)
         pixels = photos.load(np.where(mask, positions, 0)[rows])
@@ -363,16 +363,16 @@ def _read(
     fits = wanted * size * size * 3 <= config.data.memory_gigabytes * 1e9
     pixels = np.empty((wanted, size, size, 3), np.uint8) if fits else None
 
-    def read(index):
+    def read(index: int) -> tuple[np.ndarray, bytes]:
         try:
-            photo = _read_resized(source, int(index), size)
+            photo = _read_resized(source, index, size)
         except PhotoError as error:
             message = str(error).encode(errors="backslashreplace")
             return np.zeros((size, size, 3), np.uint8), message
         return photo, b""
 
     indices, unreadable, gray = [], [], []
-    photos = zip(order, _parallel(read, order, tf.uint8, tf.string))
+    photos = zip(order, _parallel(read, order, tf.uint8, tf.string), strict=True)
     progress = tqdm(total=wanted, desc="Reading photos", unit="photo", disable=None)
     while len(indices) < wanted and (item := next(photos, None)) is not None:
         index, (photo, error) = item
@@ -386,7 +386,7 @@ def _read(
         elif not is_split and is_nearly_gray(photo, minimum_color):
             gray.append(source.names[index])
         else:
-            if fits:
+            if pixels is not None:
                 pixels[len(indices)] = photo
             indices.append(index)
             progress.update()
@@ -401,25 +401,27 @@ def _read(
             len(unreadable),
             len(gray),
         )
-    if fits:
+    if pixels is not None:
         pixels = pixels[: len(indices)]
     return Photos(source, np.array(indices, int), size, pixels)
 
 
 def _parallel(
-    function: Callable, arguments: Sequence[int], *dtypes: tf.DType
-) -> Iterator[tuple[np.ndarray, ...]]:
+    function: Callable[[int], Example],
+    arguments: Sequence[int] | np.ndarray,
+    *dtypes: tf.DType,
+) -> Iterator[Example]:
     """Maps a Python function over integers: in parallel, ahead of time, in order.
 
     Raises:
       DataError: if the function raises `PhotoError`.
     """
     hide_accelerators()
-    errors = []
+    errors: list[PhotoError] = []
 
-    def noting_errors(argument):
+    def noting_errors(argument: np.int64) -> Example:
         try:
-            return function(argument)
+            return function(int(argument))
         except PhotoError as error:  # tf.data would bury it in an error of its own.
             errors.append(error)
             raise
@@ -440,7 +442,8 @@ def _parallel(
         .with_options(options)
     )
     try:
-        yield from dataset.as_numpy_iterator()
+        # Declared to yield arrays, which it does where a data set holds no tuples.
+        yield from dataset.as_numpy_iterator()  # pyright: ignore[reportReturnType]
     except tf.errors.OpError as error:
         if not errors:
             raise
@@ -457,10 +460,10 @@ def _rows_of_this_host(batch_size: int) -> slice:
 def _on_devices(
     batches: Iterator[tuple[np.ndarray, ...]],
     sharding: NamedSharding,
-    convert: Callable,
+    convert: Callable[..., dict[str, jax.Array]],
 ) -> Iterator[dict[str, jax.Array]]:
     """Puts batches onto the devices and converts them there, two batches ahead."""
-    ahead = deque()
+    ahead: deque[dict[str, jax.Array]] = deque()
     for batch in batches:
         arrays = (jax.make_array_from_process_local_data(sharding, x) for x in batch)
         ahead.append(convert(*arrays))

@@ -19,7 +19,7 @@ from colorgan_jax.metrics import baselines
 from colorgan_jax.paths import replace_file
 from colorgan_jax.training.gan import Metrics
 
-COLUMNS = (
+COLUMNS: tuple[str, ...] = (
     "step",
     "epoch",
     "discriminator_loss",

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -111,7 +110,9 @@ def _skimage_source() -> Source:
     Each photo is three squares high. Its rightmost column of squares is held out; the
     rest gives training squares half a square apart.
     """
-    folder = Path(importlib.util.find_spec("skimage").origin).parent / "data"
+    import skimage  # Not at the top: the other sources do without it.
+
+    folder = Path(skimage.__file__).parent / "data"
     names, squares, held_out = [], [], []
     for file in SKIMAGE_PHOTOS:
         photo = read_photo(folder / file)
@@ -169,7 +170,7 @@ def _tfds_source(name: str, image_size: int) -> Source:
         records = _tfrecords(builder.info.splits["train"].file_instructions)
         only_image = tfds.features.FeaturesDict({image: features[image]})
 
-        def encoded(index):
+        def encoded(index: int) -> bytes:
             return only_image.deserialize_example_np(
                 records[index](), decoders=skip_decoding
             )[image]
@@ -177,7 +178,7 @@ def _tfds_source(name: str, image_size: int) -> Source:
     else:
         records = builder.as_data_source("train", decoders=skip_decoding)
 
-        def encoded(index):
+        def encoded(index: int) -> bytes:
             return records[index][image]
 
     names = [f"photo {index} of {name}" for index in range(len(records))]
@@ -197,7 +198,7 @@ def _tfrecords(shards: Sequence) -> list[Callable[[], bytes]]:
     bytes), a checksum (4), the payload, and a checksum (4).
     """
 
-    def read(file, start, length):
+    def read(file: str | os.PathLike, start: int, length: int) -> bytes:
         with open(file, "rb") as stream:
             stream.seek(start)
             return stream.read(length)

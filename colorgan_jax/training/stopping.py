@@ -3,7 +3,7 @@
 import math
 import signal
 import time
-from typing import Self
+from typing import Any
 
 import jax
 import ml_collections
@@ -27,9 +27,9 @@ class StopSignals:
 
     def __init__(self):
         self.received: str | None = None
-        self._previous = {}
+        self._previous: dict[signal.Signals, Any] = {}  # What handled them before.
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "StopSignals":
         numbers = [signal.SIGINT]
         if jax.process_count() == 1:
             numbers.append(signal.SIGTERM)

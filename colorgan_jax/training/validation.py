@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from typing import overload
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,26 @@ from colorgan_jax.metrics.scores import psnr
 from colorgan_jax.params import Params
 from colorgan_jax.training import data, gan
 from colorgan_jax.training.stopping import StopSignals
+
+
+@overload
+def score(
+    params: Params,
+    photos: data.Photos,
+    batch_size: int,
+    sharding: NamedSharding,
+    signals: None = None,
+) -> dict[str, float]: ...
+
+
+@overload
+def score(
+    params: Params,
+    photos: data.Photos,
+    batch_size: int,
+    sharding: NamedSharding,
+    signals: StopSignals,
+) -> dict[str, float] | None: ...
 
 
 def score(

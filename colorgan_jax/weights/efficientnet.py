@@ -6,10 +6,11 @@ does not.
 """
 
 import importlib.util
+import io
 import pickle
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -95,7 +96,7 @@ def load_weights() -> dict[str, np.ndarray]:
     """
     # Not imported: the package would be run to no purpose.
     package = importlib.util.find_spec(_PACKAGE)
-    if package is None:
+    if package is None or package.origin is None:
         raise MissingPackageError(HOW_TO_INSTALL)
     with open(Path(package.origin).parent / _FILE, "rb") as file:
         return _read_torch_file(file)
@@ -112,7 +113,7 @@ def _fold(arrays: dict[str, np.ndarray], convolution: str, norm: str) -> Layer:
     return {"kernel": kernel * factor, "bias": offset - mean * factor}
 
 
-def _read_torch_file(file: BinaryIO) -> dict[str, np.ndarray]:
+def _read_torch_file(file: io.BufferedReader) -> dict[str, np.ndarray]:
     """Reads what `torch.save` wrote before PyTorch 1.6, without PyTorch.
 
     Three pickles describe the format, a fourth the tensors, as views into storages; a fifth

@@ -155,7 +155,10 @@ from colorgan_jax.weights.efficientnet import MissingPackageError
 
 photos = np.zeros((1, 64, 64, 3))
 print(perceptual.is_available())
-for measure in (lambda: perceptual.lpips(photos, photos), lambda: perceptual.vgg16_features(photos)):
+for measure in (
+    lambda: perceptual.lpips(photos, photos),
+    lambda: perceptual.vgg16_features(photos),
+):
     try:
         measure()
     except MissingPackageError as error:

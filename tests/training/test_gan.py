@@ -149,7 +149,9 @@ def test_bfloat16_gives_about_the_same_step_in_a_state_of_float32(
         np.testing.assert_allclose(value, expected[name], rtol=0.05)
         assert value.dtype == jnp.float32
         assert value != expected[name], "nothing was computed in bfloat16"
-    for part, whole in zip(jax.tree.leaves(rounded), jax.tree.leaves(state)):
+    for part, whole in zip(
+        jax.tree.leaves(rounded), jax.tree.leaves(state), strict=True
+    ):
         assert part.dtype == whole.dtype
 
 
@@ -193,7 +195,9 @@ def test_without_adversarial_loss_the_discriminator_is_left_out(
     )
     assert not equal(trained.generator.params, state.generator.params)
     for before, after in zip(
-        jax.tree.leaves(state.discriminator), jax.tree.leaves(trained.discriminator)
+        jax.tree.leaves(state.discriminator),
+        jax.tree.leaves(trained.discriminator),
+        strict=True,
     ):
         np.testing.assert_array_equal(before, after)
 
@@ -273,7 +277,7 @@ def test_a_learning_rate_may_change_with_the_steps(frozen):
             jax.tree.leaves(getattr(state, network).params)
             for state in (new, first, second)
         )
-        for a, b, c in zip(before, same, moved):
+        for a, b, c in zip(before, same, moved, strict=True):
             np.testing.assert_array_equal(a, b)
             # Adam moves most parameters by about the learning rate, and none by much
             # more.

@@ -93,7 +93,10 @@ def test_parameters_fit_the_generator_and_are_all_that_comes_before_the_head(enc
         )
     )
     wanted = {name: variables["params"][name] for name in encoder}
-    describe = lambda leaf: (leaf.shape, leaf.dtype)
+
+    def describe(leaf):
+        return leaf.shape, leaf.dtype
+
     assert jax.tree.map(describe, encoder) == jax.tree.map(describe, wanted)
 
     # Lite0 has 4,652,008 parameters, with two for each channel of BatchNorm in place of a

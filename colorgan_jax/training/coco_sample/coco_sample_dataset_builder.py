@@ -67,7 +67,7 @@ def _check_reachable(url: str) -> None:
 
 
 def _check_archive(archive: epath.Path) -> None:
-    """Raises `tfds.download.DownloadError` unless a file is the archive that fastai published."""
+    """Raises `tfds.download.DownloadError` unless a file is fastai's archive."""
     with archive.open("rb") as file:
         start_md5 = hashlib.md5(file.read(2**20), usedforsecurity=False).hexdigest()
     size = archive.stat().length
