@@ -85,7 +85,10 @@ def test_photos_are_fetched_and_squashed(tmp_path, archive, script):
     ids = write_ids(tmp_path, 7, 8)
     assert script.main([str(folder), "--ids", str(ids), "--url", url]) == 0
 
-    assert sorted(path.name for path in folder.iterdir()) == [coco_name(7), coco_name(8)]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        coco_name(7),
+        coco_name(8),
+    ]
     with Image.open(folder / coco_name(7)) as image:
         assert image.format == "JPEG"
         halves = np.asarray(image, int)
@@ -104,7 +107,13 @@ def test_each_failure_is_a_sentence_and_the_others_are_fetched(
     (source / coco_name(1)).write_bytes(b"no photo")
     Image.new("RGB", (300, 300), "red").save(source / coco_name(3))
 
-    arguments = [str(tmp_path), "--ids", str(write_ids(tmp_path, 1, 2, 3)), "--url", url]
+    arguments = [
+        str(tmp_path),
+        "--ids",
+        str(write_ids(tmp_path, 1, 2, 3)),
+        "--url",
+        url,
+    ]
     assert script.main(arguments) == 1
 
     damaged, missing, total = capsys.readouterr().err.splitlines()
@@ -140,13 +149,11 @@ def test_what_stops_it_is_one_sentence(tmp_path, script, capsys, what):
 
 def anchors(document):
     """The anchors that GitHub gives to the headings of a document."""
-    text = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.M | re.S)
-    found = set()
-    for heading in re.findall(r"^#+ (.+)$", text, flags=re.M):
-        slug = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-        repeats = sum(other.rpartition("-")[0] == slug for other in found)
-        found.add(f"{slug}-{repeats + 1}" if slug in found else slug)
-    return found
+    text = re.sub(r"(?ms)^```.*?^```", "", document.read_text())
+    headings = re.findall(r"(?m)^#+ (.+)$", text)
+    return {
+        re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings
+    }
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -164,7 +171,9 @@ def test_links_lead_somewhere(document):
 def test_no_file_speaks_of_where_this_is_developed():
     outside = "../" + "shared"
     search = ["git", "grep", "--files-with-matches", "--fixed-strings", outside]
-    found = subprocess.run(search, cwd=ROOT, capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        search, cwd=ROOT, capture_output=True, text=True, check=False
+    )
     if found.returncode > 1:
         pytest.skip("not a clone: git does not know which files are part of it")
     assert set(found.stdout.split()) <= {".ci/run"}
