@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# The whole reproduction: the report's recipe, the better one, the weights to release, and
-# the tables and figures of docs/reproduction.md and docs/model-card.md.
+# The whole reproduction: the report's recipe, the recipe with a pretrained encoder, the
+# weights to release, and the tables and figures of docs/reproduction.md and
+# docs/model-card.md.
 #
 #   bash docs/reproduce.sh PHOTOS TEST_PHOTOS [FLAGS OF launch.py ...]
 #
-# PHOTOS are split into 10,000 for training and 2,000 for validation; TEST_PHOTOS are only
-# looked at by the evaluation. The same command goes on where an earlier one stopped.
-# For a GPU add --config.compute_dtype=bfloat16.
+# PHOTOS are split into 10,000 for training and 2,000 for validation; TEST_PHOTOS are used by
+# the evaluation alone. Resume: rerun the same command. For a GPU add
+# --config.compute_dtype=bfloat16.
 set -euo pipefail
 if (($# < 2)); then
   echo "usage: bash docs/reproduce.sh PHOTOS TEST_PHOTOS [FLAGS OF launch.py ...]" >&2
@@ -22,7 +23,7 @@ for recipe in pix2pix pretrained; do
   python launch.py --config="configs/$recipe.py" --config.data.source="$photos" "$@" |
     tee "runs/$recipe.txt"
   if grep --quiet "^Stopped by" "runs/$recipe.txt"; then
-    exit 1 # Of a time limit; a signal has ended this script already.
+    exit 1 # A time limit; after a signal, this script has ended already.
   fi
 done
 

@@ -1,0 +1,179 @@
+"""The documents: their links, the test photos that they name, and how to fetch those."""
+
+import functools
+import http.server
+import importlib.util
+import re
+import subprocess
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+IDS_FILE = ROOT / "docs" / "test-photos.txt"
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "benchmarks" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+
+
+@pytest.fixture(scope="module")
+def script():
+    """docs/fetch_test_photos.py, which is no part of a package."""
+    file = ROOT / "docs" / "fetch_test_photos.py"
+    spec = importlib.util.spec_from_file_location("fetch_test_photos", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """A folder in the place of COCO's archive, and its address."""
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    handler = functools.partial(QuietHandler, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield folder, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def coco_name(photo_id):
+    return f"COCO_val2014_{photo_id:012d}.jpg"
+
+
+def write_ids(tmp_path, *ids):
+    file = tmp_path / "ids.txt"
+    file.write_text("# A comment.\n" + "".join(f"{photo_id}\n" for photo_id in ids))
+    return file
+
+
+def test_the_list_names_600_photos(script):
+    ids = script.read_ids(IDS_FILE)
+    assert len(ids) == len(set(ids)) == 600
+    assert all(photo_id > 0 for photo_id in ids)
+
+
+def test_the_list_is_that_of_the_photos_themselves(script, real_photos):
+    names = {path.name for path in (real_photos / "test").iterdir()}
+    assert names == {coco_name(photo_id) for photo_id in script.read_ids(IDS_FILE)}
+
+
+def test_photos_are_fetched_and_squashed(tmp_path, archive, script):
+    source, url = archive
+    # The left half red, the right half blue: so are the halves of the square.
+    pixels = np.zeros((480, 640, 3), np.uint8)
+    pixels[:, :320, 0] = pixels[:, 320:, 2] = 200
+    Image.fromarray(pixels).save(source / coco_name(7), quality=95)
+    Image.new("L", (300, 500), 90).save(source / coco_name(8))  # COCO has gray ones.
+
+    folder = tmp_path / "a" / "photos"
+    ids = write_ids(tmp_path, 7, 8)
+    assert script.main([str(folder), "--ids", str(ids), "--url", url]) == 0
+
+    assert sorted(path.name for path in folder.iterdir()) == [
+        coco_name(7),
+        coco_name(8),
+    ]
+    with Image.open(folder / coco_name(7)) as image:
+        assert image.format == "JPEG"
+        halves = np.asarray(image, int)
+    assert halves.shape == (256, 256, 3)
+    assert np.abs(halves[:, :120] - [200, 0, 0]).max() < 12
+    assert np.abs(halves[:, 136:] - [0, 0, 200]).max() < 12
+    with Image.open(folder / coco_name(8)) as image:
+        assert image.size == (256, 256)
+        assert np.abs(np.asarray(image, int) - 90).max() < 3
+
+
+def test_each_failure_is_a_sentence_and_the_others_are_fetched(
+    tmp_path, archive, script, capsys
+):
+    source, url = archive
+    (source / coco_name(1)).write_bytes(b"no photo")
+    Image.new("RGB", (300, 300), "red").save(source / coco_name(3))
+
+    arguments = [
+        str(tmp_path),
+        "--ids",
+        str(write_ids(tmp_path, 1, 2, 3)),
+        "--url",
+        url,
+    ]
+    assert script.main(arguments) == 1
+
+    damaged, missing, total = capsys.readouterr().err.splitlines()
+    assert coco_name(1) in damaged
+    assert coco_name(2) in missing
+    assert "404" in missing
+    assert "2 of 3" in total
+    assert [path.name for path in tmp_path.glob("*.jpg")] == [coco_name(3)]
+
+
+def test_files_that_are_there_are_kept(tmp_path, archive, script):
+    source, url = archive
+    Image.new("RGB", (300, 300), "red").save(source / coco_name(5))
+    kept = tmp_path / coco_name(5)
+    kept.write_bytes(b"mine")
+    ids = write_ids(tmp_path, 5)
+    assert script.main([str(tmp_path), "--ids", str(ids), "--url", url]) == 0
+    assert kept.read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("what", ["no server", "no id", "no list"])
+def test_what_stops_it_is_one_sentence(tmp_path, script, capsys, what):
+    ids = write_ids(tmp_path, "seven" if what == "no id" else 7, 8)
+    if what == "no list":
+        ids.unlink()
+    arguments = [str(tmp_path / "photos"), "--ids", str(ids)]
+    # Nobody listens at port 1.
+    assert script.main([*arguments, "--url", "http://127.0.0.1:1"]) == 1
+    (sentence,) = capsys.readouterr().err.splitlines()
+    named = "http://127.0.0.1:1" if what == "no server" else str(ids)
+    assert named in sentence
+
+
+def anchors(document):
+    """The anchors that GitHub gives to the headings of a document."""
+    text = re.sub(r"(?ms)^```.*?^```", "", document.read_text())
+    headings = re.findall(r"(?m)^#+ (.+)$", text)
+    return {
+        re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings
+    }
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document):
+    for link in re.findall(r"\]\(([^)\s]+)\)", document.read_text()):
+        if re.match(r"[a-z]+:", link):
+            continue
+        name, _, anchor = link.partition("#")
+        target = document.parent / name if name else document
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+def test_no_file_speaks_of_where_this_is_developed():
+    outside = "../" + "shared"
+    search = ["git", "grep", "--files-with-matches", "--fixed-strings", outside]
+    found = subprocess.run(
+        search, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if found.returncode > 1:
+        pytest.skip("not a clone: git does not know which files are part of it")
+    assert set(found.stdout.split()) <= {".ci/run"}
