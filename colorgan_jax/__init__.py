@@ -6,10 +6,17 @@ From a program:
     rgb = colorize(load_params(), L)
 """
 
+from colorgan_jax.errors import ColorganError
 from colorgan_jax.inference import colorize
 from colorgan_jax.networks.discriminator import Discriminator
 from colorgan_jax.networks.generator import Generator
 from colorgan_jax.params import load_params
 
 __version__ = "0.1.0"
-__all__ = ["Discriminator", "Generator", "colorize", "load_params"]
+__all__ = [
+    "ColorganError",
+    "Discriminator",
+    "Generator",
+    "colorize",
+    "load_params",
+]
