@@ -51,7 +51,9 @@ def save_comparison_grid(
     figure.savefig(path, dpi=150)
 
 
-def save_loss_curves(path: str | os.PathLike, rows: Sequence[dict[str, float]]) -> None:
+def save_loss_curves(
+    path: str | os.PathLike, rows: Sequence[Mapping[str, float | int]]
+) -> None:
     """Draws losses and validation PSNR over epochs (the report's figure 4).
 
     Args:

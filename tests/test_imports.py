@@ -112,7 +112,7 @@ new = set(sys.modules) - brought
 print(sorted({name.partition(".")[0] for name in new} - sys.stdlib_module_names))
 assert "flax.training" not in sys.modules
 """
-    assert run(code) == "['PIL', 'colorgan_jax', 'safetensors']\n"
+    assert run(code) == "['PIL', 'colorgan_jax', 'jaxtyping', 'numpy', 'safetensors']\n"
 
 
 # As where the core alone is installed: the libraries of extras are not there.
