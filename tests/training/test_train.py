@@ -525,7 +525,14 @@ def uninterrupted(tmp_path_factory):
     return state_of(workdir)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
+        signal.SIGKILL,
+    ],
+)
 def test_an_interrupted_run_goes_on_to_the_very_same_state(
     number, tmp_path, uninterrupted
 ):
@@ -567,6 +574,7 @@ def test_a_full_disk_ends_the_run_in_one_sentence(tmp_path):
     assert len(output.splitlines()) < 30
 
 
+@pytest.mark.slow
 def test_two_hosts_train_what_one_does(tmp_path, uninterrupted):
     processes = [
         launch(
