@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from jaxtyping import Shaped, UInt8
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from colorgan_jax.errors import OutputError, PhotoError
@@ -55,7 +56,7 @@ def read_photo(
     name: str | None = None,
     *,
     minimum_size: int | None = None,
-) -> np.ndarray:
+) -> UInt8[np.ndarray, "H W 3"]:
     """Reads a JPEG, PNG or WebP photo as upright sRGB.
 
     The EXIF orientation and an embedded color profile are applied, transparency is
@@ -125,7 +126,7 @@ def _decode(
 
 def read_square(
     file: str | os.PathLike | bytes, size: int, name: str | None = None
-) -> np.ndarray:
+) -> UInt8[np.ndarray, "{size} {size} 3"]:
     """Reads a photo as networks see it in training and scoring: squashed to a square.
 
     Args:
@@ -228,7 +229,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def resize_photo(photo: np.ndarray, height: int, width: int) -> np.ndarray:
+def resize_photo(
+    photo: Shaped[np.ndarray, "_ _ *C"], height: int, width: int
+) -> Shaped[np.ndarray, "{height} {width} *C"]:
     """Resizes a photo or any other array of pixels, whatever its aspect ratio.
 
     An axis that shrinks is averaged over the area of each new pixel (no aliasing), one
@@ -265,7 +268,7 @@ def resize_photo(photo: np.ndarray, height: int, width: int) -> np.ndarray:
     return resized.reshape(height, width, *photo.shape[2:])
 
 
-def color_strength(rgb: np.ndarray) -> float:
+def color_strength(rgb: UInt8[np.ndarray, "H W 3"]) -> float:
     """Mean difference between the strongest and the weakest channel of the pixels.
 
     Args:
@@ -277,7 +280,9 @@ def color_strength(rgb: np.ndarray) -> float:
     return float(np.mean(rgb.max(axis=-1) - rgb.min(axis=-1)))
 
 
-def is_nearly_gray(rgb: np.ndarray, minimum_color: float = NEARLY_GRAY) -> bool:
+def is_nearly_gray(
+    rgb: UInt8[np.ndarray, "H W 3"], minimum_color: float = NEARLY_GRAY
+) -> bool:
     """Whether a photo has so little color that nothing can be learned or scored by it.
 
     Args:
@@ -287,7 +292,7 @@ def is_nearly_gray(rgb: np.ndarray, minimum_color: float = NEARLY_GRAY) -> bool:
     return color_strength(rgb) < minimum_color
 
 
-def write_photo(path: str | os.PathLike, photo: np.ndarray) -> None:
+def write_photo(path: str | os.PathLike, photo: UInt8[np.ndarray, "H W 3"]) -> None:
     """Writes a photo in the format that the extension names, replacing an older file.
 
     JPEG and WebP have quality 95, and JPEG keeps its colors at full resolution. The
