@@ -20,7 +20,7 @@ from colorgan_jax.lab import AB_SCALE, L_SCALE, lab_to_rgb, limit_chroma, rgb_to
 from colorgan_jax.networks.generator import Generator
 from colorgan_jax.params import Params, image_size
 from colorgan_jax.photos import resize_photo
-from colorgan_jax.upsampling import resize, upsample, upsample_rows
+from colorgan_jax.upsampling import resize, upsample, upsample_bands
 
 # On the host, the color maths of a large photo is done on this many pixels at a time: it
 # bounds the memory, and one compiled function serves photos of all sizes.
@@ -207,14 +207,11 @@ def paint_photo(
     height, width = L.shape
     ab = saturation * ab
     rgb = np.empty((height, width, 3), np.uint8)
-    rows = max(1, _CHUNK_PIXELS // width)
-    for top in range(0, height, rows):
-        part = L[top : top + rows]
-        part_ab = upsample_rows(ab, part, top=top, height=height)
+    for band, band_ab in upsample_bands(ab, L, rows=max(1, _CHUNK_PIXELS // width)):
         _in_chunks(
             _paint,
-            [part.reshape(-1), part_ab.reshape(-1, 2)],
-            rgb[top : top + rows].reshape(-1, 3),
+            [L[band].reshape(-1), band_ab.reshape(-1, 2)],
+            rgb[band].reshape(-1, 3),
         )
     return rgb
 

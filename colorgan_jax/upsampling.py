@@ -7,6 +7,7 @@ range of the values that were interpolated, since cubic interpolation overshoots
 """
 
 import functools
+from collections.abc import Iterator
 
 import cv2
 import jax
@@ -58,35 +59,36 @@ def upsample(
     return resize(ab, *L.shape[-2:])
 
 
-def upsample_rows(
-    ab: Float[np.ndarray, "h w 2"],
-    L: Float[np.ndarray, "rows W"],
-    *,
-    top: int,
-    height: int,
-) -> Float[np.ndarray, "rows W 2"]:
-    """A part of `upsample`, on the host: for photos that are colorized bit by bit.
+def upsample_bands(
+    ab: Float[np.ndarray, "h w 2"], L: Float[np.ndarray, "H W"], *, rows: int
+) -> Iterator[tuple[slice, Float[np.ndarray, "band W 2"]]]:
+    """`upsample` on the host, band by band: for photos that must not fill the memory.
 
     Args:
       ab: float32 [h, w, 2].
-      L: lightness of consecutive rows of the photo, [rows, W].
-      top: the number of the first of these rows.
-      height: of the whole photo, in pixels.
+      L: lightness of the photo, [H, W].
+      rows: the height of a band; the last one may be lower.
 
-    Returns:
-      ab of each pixel of L, float32 [rows, W, 2].
+    Yields:
+      The rows of a band, and ab of each of its pixels, float32 [band, W, 2].
     """
-    rows, width = L.shape
+    height, width = L.shape
     shrunk = resize_photo(ab, min(len(ab), height), min(ab.shape[1], width))
-    weights = resize_weights(len(shrunk), height)[top : top + rows]
-    used = np.flatnonzero(weights.any(axis=0))
-    used = slice(used[0], used[-1] + 1)
-    enlarged = np.tensordot(weights[:, used], shrunk[used], axes=1)
-    if width > enlarged.shape[1]:
-        enlarged = cv2.resize(enlarged, (width, rows), interpolation=cv2.INTER_CUBIC)
+    weights = resize_weights(len(shrunk), height)
     # Limits as long as a row: NumPy is slow on a last dimension as short as 2.
     lowest, highest = (np.tile(f(shrunk, axis=(0, 1)), width) for f in (np.min, np.max))
-    return np.clip(enlarged.reshape(rows, -1), lowest, highest).reshape(rows, width, 2)
+    for top in range(0, height, rows):
+        band = slice(top, min(top + rows, height))
+        used = np.flatnonzero(weights[band].any(axis=0))
+        used = slice(used[0], used[-1] + 1)
+        enlarged = np.tensordot(weights[band, used], shrunk[used], axes=1)
+        if width > enlarged.shape[1]:
+            enlarged = cv2.resize(
+                enlarged, (width, len(enlarged)), interpolation=cv2.INTER_CUBIC
+            )
+        flat = enlarged.reshape(len(enlarged), -1)
+        np.clip(flat, lowest, highest, out=flat)
+        yield band, flat.reshape(-1, width, 2)
 
 
 @functools.lru_cache(maxsize=32)

@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from colorgan_jax.upsampling import resize, resize_weights, upsample, upsample_rows
+from colorgan_jax.upsampling import resize, resize_weights, upsample, upsample_bands
 
 
 def pixels(*shape):
@@ -46,12 +46,15 @@ def test_the_result_stays_within_the_range_of_the_colors(size):
 
 
 @pytest.mark.parametrize("size", [(40, 30), (8, 30), (40, 5), (3, 4), (16, 16)])
-def test_rows_on_the_host_are_those_of_the_whole(size):
+def test_bands_on_the_host_are_those_of_the_whole(size):
     ab, L = pixels(16, 16, 2), pixels(*size)
     whole = upsample(ab, L)
-    for top, bottom in [(0, size[0]), (0, 1), (size[0] // 2, size[0])]:
-        rows = upsample_rows(ab, L[top:bottom], top=top, height=size[0])
-        np.testing.assert_allclose(rows, whole[top:bottom], atol=2e-3)
+    for rows in [1, 3, size[0], 100]:
+        joined = np.full(whole.shape, np.nan)
+        for band, values in upsample_bands(ab, L, rows=rows):
+            assert len(values) <= rows
+            joined[band] = values
+        np.testing.assert_allclose(joined, whole, atol=2e-3)
 
 
 def test_gradients_go_through():
