@@ -261,7 +261,7 @@ print(read_photo("exif.jpg").shape, read_photo("large.jpg", minimum_size=9).shap
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(photos.__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(photos.__file__).parents[2])},
         capture_output=True,
         text=True,
         check=True,
