@@ -44,6 +44,9 @@ _MODES = {b"GRAY": "L", b"RGB ": "RGB", b"CMYK": "CMYK"}
 # struct.error and ValueError for one cut short.
 _DAMAGE = (ImageCms.PyCMSError, OSError, KeyError, ValueError, struct.error)
 
+# A black point lighter than L = 50 is an error or a negative, and not moved any farther.
+_LIGHTEST_BLACK = (66 / 116) ** 3
+
 # So few that temporary arrays stay small and in the processor's cache.
 _PIXELS_AT_ONCE = 2**18
 
@@ -53,10 +56,10 @@ def convert_to_srgb(
 ) -> tuple[Shaped[np.ndarray, "H W *_"], str | None]:
     """Converts pixels to sRGB by the ICC profile that came with them.
 
-    White stays white, and colors outside the sRGB gamut are clipped (profiles of lookup
-    tables have a perceptual rendering of their own). Pixels are left as they are if the
-    profile is sRGB's own, damaged, or meant for another kind of pixels, except that CMYK
-    always becomes RGB. Threads may call this side by side.
+    White stays white, the profile's black becomes black, and colors outside the sRGB gamut
+    are clipped. Profiles of lookup tables render perceptually, as they define it. Pixels
+    are left as they are if the profile is sRGB's own, damaged, or meant for another kind
+    of pixels, except that CMYK always becomes RGB. Threads may call this side by side.
 
     Args:
       pixels: uint8 or uint16, [H, W] gray or [H, W, 3] RGB; or uint8 [H, W, 4] CMYK,
@@ -103,30 +106,75 @@ def _convert(
     ):
         return _convert_by_tables(pixels, space, source, profile)
 
-    levels = 256 if pixels.dtype == np.uint8 else 65536
-    names = [b"kTRC"] if space == b"GRAY" else [b"rTRC", b"gTRC", b"bTRC"]
-    curves = [_read_curve(tags[name], levels) for name in names]
-    encoded = [encode_srgb(curve) for curve in curves]
-    stored = np.linspace(0, 1, levels)
-    is_srgb = all(
-        np.abs(curve - stored).max() < _SRGB_CURVE_TOLERANCE for curve in encoded
-    )
     if space == b"GRAY":
-        if is_srgb:
-            return pixels, None
-        table = np.rint(encoded[0] * (levels - 1)).astype(pixels.dtype)
-        return np.take(table, pixels), None
+        return _convert_gray(pixels, tags), None
+    return _convert_rgb(pixels, tags, source), None
 
+
+def _convert_gray(pixels: np.ndarray, tags: dict[bytes, memoryview]) -> np.ndarray:
+    """Converts by a gray profile of one curve."""
+    levels = _count_levels(pixels)
+    curve = _read_curve(tags[b"kTRC"], levels)
+    if _is_srgb_curve(curve):
+        return pixels
+    linear = _move_black(curve, curve[0])
+    table = np.rint((levels - 1) * encode_srgb(linear)).astype(pixels.dtype)
+    return np.take(table, pixels)
+
+
+def _convert_rgb(
+    pixels: np.ndarray,
+    tags: dict[bytes, memoryview],
+    source: ImageCms.ImageCmsProfile,
+) -> np.ndarray:
+    """Converts by an RGB profile of three curves and a matrix."""
+    levels = _count_levels(pixels)
+    curves = [_read_curve(tags[name], levels) for name in (b"rTRC", b"gTRC", b"bTRC")]
     # Profiles connect through XYZ adapted to D50, and sRGB's own profile does so, too.
     colorants = _read_colorants(tags)
     srgb_colorants = _read_colorants(_read_tags(SRGB_PROFILE))
-    if is_srgb and np.abs(colorants - srgb_colorants).max() < _SRGB_COLORANT_TOLERANCE:
-        return pixels, None
-    if pixels.dtype == np.uint8:  # where ImageCms is faster and as good
-        return _convert_by_pillow(pixels, space, source), None
-    return _convert_by_matrix(
-        pixels, curves, np.linalg.inv(srgb_colorants) @ colorants
-    ), None
+    difference = np.abs(colorants - srgb_colorants).max()
+    if difference < _SRGB_COLORANT_TOLERANCE and all(map(_is_srgb_curve, curves)):
+        return pixels
+    if pixels.dtype == np.uint8:  # ImageCms is faster, and as good
+        return _convert_by_pillow(pixels, b"RGB ", source)
+
+    matrix = np.linalg.inv(srgb_colorants) @ colorants
+    black = float(colorants[1] @ [curve[0] for curve in curves])
+    tables = [curve.astype(np.float32) for curve in curves]
+    height, width, _ = pixels.shape
+    converted = np.empty(pixels.shape, np.uint16)
+    rows = max(1, _PIXELS_AT_ONCE // max(1, width))
+    for first in range(0, height, rows):
+        band = slice(first, first + rows)
+        red, green, blue = (
+            np.take(table, pixels[band, :, channel])
+            for channel, table in enumerate(tables)
+        )
+        for channel, (r, g, b) in enumerate(matrix.tolist()):
+            linear = _move_black(r * red + g * green + b * blue, black)
+            converted[band, :, channel] = np.rint(65535 * encode_srgb(linear))
+    return converted
+
+
+def _count_levels(pixels: np.ndarray) -> int:
+    """How many values the dtype of pixels has."""
+    return 256 if pixels.dtype == np.uint8 else 65536
+
+
+def _is_srgb_curve(curve: np.ndarray) -> bool:
+    """Whether a curve to linear light is that of sRGB."""
+    difference = encode_srgb(curve) - np.linspace(0, 1, len(curve))
+    return bool(np.abs(difference).max() < _SRGB_CURVE_TOLERANCE)
+
+
+def _move_black(linear: np.ndarray, black: float) -> np.ndarray:
+    """Stretches linear light so that black becomes 0 and white stays 1, and clips it.
+
+    This is ImageCms's black point compensation, for a black point that is gray.
+    """
+    black = min(max(black, 0.0), _LIGHTEST_BLACK)
+    return np.clip((linear - black) / (1 - black), 0, 1)
 
 
 def _read_tags(profile: bytes) -> dict[bytes, memoryview]:
@@ -188,26 +236,6 @@ def _read_formula(tag: memoryview, x: np.ndarray) -> np.ndarray:
     if kind <= 2:
         return power + c
     return np.where(x >= d, power + e, c * x + f)
-
-
-def _convert_by_matrix(
-    pixels: np.ndarray, curves: list[np.ndarray], matrix: np.ndarray
-) -> np.ndarray:
-    """Converts 16-bit RGB by curves to linear light and a matrix to linear sRGB."""
-    height, width, _ = pixels.shape
-    tables = [curve.astype(np.float32) for curve in curves]
-    converted = np.empty(pixels.shape, np.uint16)
-    rows = max(1, _PIXELS_AT_ONCE // max(1, width))
-    for first in range(0, height, rows):
-        band = slice(first, first + rows)
-        red, green, blue = (
-            np.take(table, pixels[band, :, channel])
-            for channel, table in enumerate(tables)
-        )
-        for channel, (r, g, b) in enumerate(matrix.tolist()):
-            linear = np.clip(r * red + g * green + b * blue, 0, 1)
-            converted[band, :, channel] = np.rint(65535 * encode_srgb(linear))
-    return converted
 
 
 def _convert_by_tables(
