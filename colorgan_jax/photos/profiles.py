@@ -95,17 +95,12 @@ def _convert(
         return pixels, None
 
     tags = _read_tags(profile)
-    # Tables take precedence over curves. The curve of a gray profile stands for
-    # lightness, not light, if the profile connects to Lab; that is rare enough to be
-    # treated like tables.
+    # Tables take precedence over curves. (The curve of a gray profile that connects to
+    # Lab means lightness instead of light: rare enough to be left to ImageCms as well.)
     has_tables = b"A2B0" in tags or b"D2B0" in tags
-    if (
-        space == b"CMYK"
-        or has_tables
-        or (space == b"GRAY" and profile[20:24] != b"XYZ ")
-    ):
+    is_gray_lightness = space == b"GRAY" and profile[20:24] != b"XYZ "
+    if space == b"CMYK" or has_tables or is_gray_lightness:
         return _convert_by_tables(pixels, space, source, profile)
-
     if space == b"GRAY":
         return _convert_gray(pixels, tags), None
     return _convert_rgb(pixels, tags, source), None

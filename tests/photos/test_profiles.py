@@ -486,11 +486,10 @@ def test_an_unusable_profile_changes_nothing(shape, profile, dtype):
 def test_random_damage_never_raises(profile, shape):
     random = np.random.default_rng(4)
     dtypes = [np.uint8] if shape[-1] == 4 else [np.uint8, np.uint16]
-    for _ in range(150):
+    for _ in range(80):
         damaged = np.frombuffer(profile, np.uint8).copy()
-        # Most of it where numbers are that others depend on: the header and the table.
-        ends = [len(damaged), 300]
-        for end in ends:
+        # More of it in the header and the table of tags, which all else depends on.
+        for end in (len(damaged), 300):
             places = random.integers(0, end, random.integers(0, 4))
             damaged[places] = random.integers(0, 256, len(places), np.uint8)
         for dtype in dtypes:
