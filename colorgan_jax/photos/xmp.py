@@ -1,7 +1,7 @@
 """XMP packets: what they say of a photo is kept, and where its colors are from is added.
 
 XMP is RDF in XML (ISO 16684-1). A packet is not written anew but cut and spliced where
-it is read, so that all else in it stays the same to the byte.
+it is read, so that all else in it stays the same to the byte, but for its padding.
 """
 
 import codecs
@@ -65,6 +65,7 @@ _EMPTY_PACKET = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 
 _ATTRIBUTE = re.compile(rb"""\s+([^\s=]+)\s*=\s*(?:"[^"]*"|'[^']*')""")
 _START_TAG = re.compile(rb"<[^\s/>]+((?:" + _ATTRIBUTE.pattern + rb")*)\s*(/?)>")
+_PADDING = re.compile(rb"\s+(<\?xpacket end)")
 
 # Between namespace, name and prefix as the parser gives them. In a packet it can stand
 # in none of them but as `&#10;`.
@@ -288,7 +289,9 @@ def add_provenance(
     for start, end in sorted(removed):
         kept.append(old.content[position:start])
         position = end
-    kept += [_describe(about, added), old.content[position:]]
+    kept.append(_describe(about, added))
+    # The padding is there for this; a JPEG file has room for 65,502 bytes in all.
+    kept.append(_PADDING.sub(rb"\n\1", old.content[position:]))
     return b"".join(kept)
 
 
