@@ -1,8 +1,8 @@
 """Conversion between sRGB and CIE Lab, and the networks' scaling of Lab, in JAX.
 
-The one place with color maths. All functions are pure, elementwise over the
-leading dimensions, and fit for `jit`, `vmap` and `grad`. Colors are floats with
-the channels last:
+The one place with color maths, but for the ICC profiles of photos (photos/profiles.py).
+All functions are pure, elementwise over the leading dimensions, and fit for `jit`,
+`vmap` and `grad`. Colors are floats with the channels last:
 
     rgb  [..., 3]  sRGB with its transfer curve, each channel in [0, 1]
     lab  [..., 3]  CIE Lab for the D65 white point: L in [0, 100], a and b in
@@ -91,7 +91,7 @@ def lab_to_rgb(lab: Float[ArrayLike, "*colors 3"]) -> Float[Array, "*colors 3"]:
     linear = jnp.stack(_lab_to_linear_rgb(*_channels(lab, "lab_to_rgb")), axis=-1)
     # Clipped before the transfer curve, which keeps the power away from negative
     # numbers; the curve maps [0, 1] onto itself.
-    return jnp.clip(_encode_srgb(jnp.clip(linear, 0.0, 1.0)), 0.0, 1.0)
+    return jnp.clip(encode_srgb(jnp.clip(linear, 0.0, 1.0)), 0.0, 1.0)
 
 
 def limit_chroma(lab: Float[ArrayLike, "*colors 3"]) -> Float[Array, "*colors 3"]:
@@ -133,6 +133,25 @@ def limit_chroma(lab: Float[ArrayLike, "*colors 3"]) -> Float[Array, "*colors 3"
     factor = jax.lax.fori_loop(1, _BISECTION_STEPS + 1, bisect, jnp.zeros_like(one))
     factor = jax.lax.stop_gradient(jnp.where(in_gamut(one), one, factor))
     return jnp.stack([L, a * factor, b * factor], axis=-1)
+
+
+def encode_srgb(
+    linear: Float[Array | np.ndarray, "*shape"],
+) -> Float[Array | np.ndarray, "*shape"]:
+    """Applies the transfer curve of sRGB to linear light.
+
+    Args:
+      linear: floats of any shape, in [0, 1].
+
+    Returns:
+      The same shape and dtype, in [0, 1] up to rounding. A NumPy array is computed by
+      NumPy and stays one, so that reading photos needs no device of JAX's.
+    """
+    library = jnp if isinstance(linear, jax.Array) else np
+    # The maximum as in `_decode_srgb`, and exp and log as in `_power`.
+    logarithm = library.log(library.maximum(linear, _LINEAR_KINK))
+    power = 1.055 * library.exp(1 / 2.4 * logarithm) - 0.055
+    return library.where(linear <= _LINEAR_KINK, 12.92 * linear, power)
 
 
 def to_network(
@@ -198,11 +217,6 @@ def _decode_srgb(rgb: jax.Array) -> jax.Array:
     # finite: `where` multiplies the gradient of that branch by zero.
     power = _power((jnp.maximum(rgb, _SRGB_KINK) + 0.055) / 1.055, 2.4)
     return jnp.where(rgb <= _SRGB_KINK, rgb / 12.92, power)
-
-
-def _encode_srgb(linear: jax.Array) -> jax.Array:
-    power = 1.055 * _power(jnp.maximum(linear, _LINEAR_KINK), 1 / 2.4) - 0.055
-    return jnp.where(linear <= _LINEAR_KINK, 12.92 * linear, power)
 
 
 def _f(t: jax.Array) -> jax.Array:

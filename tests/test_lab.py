@@ -8,6 +8,7 @@ import pytest
 import skimage.color
 
 from colorgan_jax.lab import (
+    encode_srgb,
     from_network,
     lab_to_rgb,
     limit_chroma,
@@ -206,3 +207,20 @@ def test_bytes_and_wrong_channels_are_refused(function):
         function(np.zeros((4, 3), np.uint8))
     with pytest.raises(ValueError, match=r"\(3, 4\)"):
         function(np.zeros((3, 4), np.float32))
+
+
+@pytest.mark.parametrize("library", [np, jnp], ids=["NumPy", "JAX"])
+def test_transfer_curve_equals_scikit_image(library):
+    linear = np.linspace(0, 1, 4097, dtype=np.float32)
+    expected = skimage.color.xyz2rgb(
+        linear[:, None].astype(np.float64) @ skimage.color.rgb2xyz(np.ones((1, 3)))
+    )
+    encoded = encode_srgb(library.asarray(linear))
+    assert isinstance(encoded, np.ndarray) == (library is np)
+    np.testing.assert_allclose(encoded, expected[:, 1], rtol=0, atol=1e-6)
+
+
+def test_transfer_curve_keeps_double_precision_in_numpy():
+    linear = np.array([0.001, 0.2, 0.5])
+    expected = [0.01292, 1.055 * 0.2 ** (1 / 2.4) - 0.055, 0.7353569830524495]
+    np.testing.assert_allclose(encode_srgb(linear), expected, rtol=1e-13)
