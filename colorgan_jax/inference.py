@@ -5,6 +5,7 @@ it predicts are brought to the photo's size (`upsampling`) and joined with its l
 `colorize` does that in one program of JAX, `colorize_photo` on the host, bit by bit.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -12,14 +13,15 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Shaped
 
 from colorgan_jax.compilation import memory_saving_options
 from colorgan_jax.lab import AB_SCALE, L_SCALE, lab_to_rgb, limit_chroma, rgb_to_lab
 from colorgan_jax.networks.generator import Generator
 from colorgan_jax.params import Params, image_size
-from colorgan_jax.photos import resize_photo
+from colorgan_jax.photos import Photo, resize_photo
 from colorgan_jax.upsampling import resize, upsample, upsample_bands
 
 # On the host, the color maths of a large photo is done on this many pixels at a time: it
@@ -110,9 +112,7 @@ def _join(L: jax.Array, ab: jax.Array) -> jax.Array:
     return lab_to_rgb(limit_chroma(lab))
 
 
-def colorize_photo(
-    params: Params, rgb: UInt8[np.ndarray, "H W 3"], *, saturation: float = 1.0
-) -> UInt8[np.ndarray, "H W 3"]:
+def colorize_photo(params: Params, photo: Photo, *, saturation: float = 1.0) -> Photo:
     """Colorizes one photo at its full resolution; its own colors are ignored.
 
     The same as `colorize` to within one level, for photos on the host: nothing is compiled
@@ -120,46 +120,77 @@ def colorize_photo(
 
     Args:
       params: parameters of a generator, from `load_params` or `fold_batch_norm`.
-      rgb: uint8 [H, W, 3], sRGB in [0, 255].
+      photo: from `read_photo`, or `Photo(pixels)` of an array.
       saturation: as for `colorize`.
 
     Returns:
-      uint8 [H, W, 3], sRGB in [0, 255], with the lightness of `rgb`.
+      The photo in color, with its lightness and all else of it, at its own depth.
 
     Raises:
       ParamsError: if `params` are not a generator's.
-      ValueError: if `rgb` is not uint8 [H, W, 3].
+      ValueError: if the photo has no pixels, or its pixels are no photo's.
     """
-    size = image_size(params)
-    L = photo_lightness(rgb)
-    ab = predict_photos_ab(params, resize_photo(L, size, size)[None])[0]
-    return paint_photo(L, ab, saturation=saturation)
+    L = photo_lightness(photo.pixels)
+    seen = what_the_network_sees(L, photo.alpha, image_size(params))
+    ab = predict_photos_ab(params, seen[None])[0]
+    pixels = paint_photo(L, ab, dtype=photo.pixels.dtype, saturation=saturation)
+    return dataclasses.replace(photo, pixels=pixels)
 
 
-# The three steps of `colorize_photo`, for programs that colorize many photos: several share
-# the second, and the others run in threads.
+# The four steps of `colorize_photo`, for programs that colorize many photos: several share
+# the third, and the others run in threads.
 
 
-def photo_lightness(rgb: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, "H W"]:
+def photo_lightness(pixels: Shaped[np.ndarray, "H W *C"]) -> Float[np.ndarray, "H W"]:
     """CIE lightness of a photo. Threads may call this side by side.
 
     Args:
-      rgb: uint8 [H, W, 3], sRGB in [0, 255].
+      pixels: uint8 or uint16, [H, W] or [H, W, 3], sRGB over the whole range.
 
     Returns:
       float32 [H, W] in [0, 100].
 
     Raises:
-      ValueError: if `rgb` is not uint8 [H, W, 3].
+      ValueError: if `pixels` are anything else.
     """
-    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[-1] != 3 or 0 in rgb.shape:
+    if (
+        pixels.dtype not in (np.uint8, np.uint16)
+        or pixels.shape[2:] not in ((), (3,))
+        or pixels.ndim < 2
+        or 0 in pixels.shape
+    ):
         raise ValueError(
-            "A photo is uint8 of shape [height, width, 3], not"
-            f" {rgb.dtype} of shape {rgb.shape}."
+            "A photo is uint8 or uint16 of shape [height, width] or [height, width, 3],"
+            f" not {pixels.dtype} of shape {pixels.shape}."
         )
-    L = np.empty(rgb.shape[:2], np.float32)
-    _in_chunks(_lightness, [rgb.reshape(-1, 3)], L.reshape(-1))
+    if pixels.ndim == 2:
+        return np.take(_gray_lightness(pixels.dtype), pixels)
+    L = np.empty(pixels.shape[:2], np.float32)
+    _in_chunks(_lightness, [pixels.reshape(-1, 3)], L.reshape(-1))
     return L
+
+
+@functools.cache
+def _gray_lightness(dtype: np.dtype) -> np.ndarray:
+    """CIE lightness of each gray, float32."""
+    grays = np.arange(np.iinfo(dtype).max + 1, dtype=dtype)
+    return np.asarray(_lightness(np.stack([grays] * 3, axis=-1)))
+
+
+def what_the_network_sees(
+    L: Float[np.ndarray, "H W"], alpha: Shaped[np.ndarray, "H W"] | None, size: int
+) -> Float[np.ndarray, "{size} {size}"]:
+    """The lightness of a photo at the size of the network, on white.
+
+    Args:
+      L: of the photo, float32 [H, W] in [0, 100].
+      alpha: its opacity, uint8 or uint16; None where all is opaque.
+      size: height and width that the network sees.
+    """
+    if alpha is not None:
+        opacity = alpha / np.float32(np.iinfo(alpha.dtype).max)
+        L = 100 - (100 - L) * opacity
+    return resize_photo(L, size, size)
 
 
 def predict_photos_ab(
@@ -192,24 +223,27 @@ def paint_photo(
     L: Float[np.ndarray, "H W"],
     ab: Float[np.ndarray, "h w 2"],
     *,
+    dtype: npt.DTypeLike = np.uint8,
     saturation: float = 1.0,
-) -> UInt8[np.ndarray, "H W 3"]:
+) -> Shaped[np.ndarray, "H W 3"]:
     """Gives a photo the network's colors. Threads may call this side by side.
 
     Args:
       L: the photo's lightness, float32 [H, W] in [0, 100].
       ab: float32 [h, w, 2], the network's colors in [-1, 1], of any resolution.
+      dtype: uint8 or uint16.
       saturation: as for `colorize`.
 
     Returns:
-      uint8 [H, W, 3], sRGB in [0, 255].
+      sRGB [H, W, 3] over the whole range of the dtype.
     """
     height, width = L.shape
     ab = saturation * ab
-    rgb = np.empty((height, width, 3), np.uint8)
+    rgb = np.empty((height, width, 3), dtype)
+    paint = functools.partial(_paint, dtype=np.dtype(dtype))
     for band, band_ab in upsample_bands(ab, L, rows=max(1, _CHUNK_PIXELS // width)):
         _in_chunks(
-            _paint,
+            paint,
             [L[band].reshape(-1), band_ab.reshape(-1, 2)],
             rgb[band].reshape(-1, 3),
         )
@@ -234,11 +268,11 @@ def _in_chunks(
 
 @jax.jit
 def _lightness(rgb: jax.Array) -> jax.Array:
-    """CIE L [...] of uint8 sRGB [..., 3]."""
-    return rgb_to_lab(rgb.astype(jnp.float32) / 255)[..., 0]
+    """CIE L [...] of uint8 or uint16 sRGB [..., 3]."""
+    return rgb_to_lab(rgb.astype(jnp.float32) / jnp.iinfo(rgb.dtype).max)[..., 0]
 
 
-@jax.jit
-def _paint(L: jax.Array, ab: jax.Array) -> jax.Array:
-    """uint8 sRGB [N, 3] of CIE L [N] and the network's ab [N, 2]."""
-    return jnp.round(_join(L, ab) * 255).astype(jnp.uint8)
+@functools.partial(jax.jit, static_argnames="dtype")
+def _paint(L: jax.Array, ab: jax.Array, *, dtype: np.dtype) -> jax.Array:
+    """SRGB [N, 3] over the range of the dtype, of CIE L [N] and the network's ab [N, 2]."""
+    return jnp.round(_join(L, ab) * jnp.iinfo(dtype).max).astype(dtype)

@@ -6,13 +6,11 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-
 from colorgan_jax.bulk import colorize_photos
 from colorgan_jax.commands.options import add_params_option, add_saturation_option
 from colorgan_jax.errors import CommandError, print_error
 from colorgan_jax.params import load_params
-from colorgan_jax.photos import PHOTO_EXTENSIONS, find_photos, write_photo
+from colorgan_jax.photos import PHOTO_EXTENSIONS, Photo, find_photos, write_photo
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -48,7 +46,7 @@ def _run(options: argparse.Namespace) -> int:
     results = colorize_photos(
         params,
         outputs,
-        write=lambda photo, rgb: _write(outputs[photo], rgb),
+        write=lambda path, photo: _write(outputs[path], photo),
         saturation=options.saturation,
     )
     failed = 0
@@ -66,7 +64,7 @@ def _run(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _write(output: Path, rgb: np.ndarray) -> None:
+def _write(output: Path, photo: Photo) -> None:
     """Writes a result into its folder, made if need be."""
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +72,7 @@ def _write(output: Path, rgb: np.ndarray) -> None:
         raise CommandError(
             f"The folder {output.parent} cannot be made: {error.strerror}."
         ) from error
-    write_photo(output, rgb)
+    write_photo(output, photo)
 
 
 def _plan_outputs(inputs: Iterable[Path], output: Path) -> dict[Path, Path]:

@@ -1,10 +1,8 @@
-"""Photo files: read, resize, write and find them.
-
-A photo is a uint8 array [H, W, 3] of sRGB values in [0, 255], upright, top row first.
-Only NumPy, Pillow and OpenCV are needed here.
-"""
+"""Photo files: read, resize, write and find them, with all that they hold."""
 
 from colorgan_jax.photos.finding import find_photos
+from colorgan_jax.photos.formats import PHOTO_EXTENSIONS
+from colorgan_jax.photos.photo import Metadata, Photo
 from colorgan_jax.photos.pixels import (
     NEARLY_GRAY,
     color_strength,
@@ -16,20 +14,25 @@ from colorgan_jax.photos.reading import (
     count_pixels,
     ignore_pillow_warnings,
     read_photo,
+    read_rgb,
     read_square,
 )
-from colorgan_jax.photos.writing import PHOTO_EXTENSIONS, write_photo
+from colorgan_jax.photos.writing import encode_photo, write_photo
 
 __all__ = [
     "MAXIMUM_PIXELS",
+    "Metadata",
     "NEARLY_GRAY",
     "PHOTO_EXTENSIONS",
+    "Photo",
     "color_strength",
     "count_pixels",
+    "encode_photo",
     "find_photos",
     "ignore_pillow_warnings",
     "is_nearly_gray",
     "read_photo",
+    "read_rgb",
     "read_square",
     "resize_photo",
     "write_photo",

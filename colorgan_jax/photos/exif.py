@@ -9,7 +9,7 @@ Damaged blocks are no error: what can be read of them is kept.
 import itertools
 import struct
 from collections.abc import Sequence
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 from colorgan_jax.photos.directories import (
     LONG,
@@ -85,7 +85,7 @@ def orientation(block: bytes) -> int:
     return 1
 
 
-def byte_order(block: bytes) -> str:
+def byte_order(block: bytes) -> Literal["<", ">"]:
     """The byte order of a block, as `struct` and tifffile write it: "<" or ">"."""
     return ">" if block.startswith(b"MM") else "<"
 

@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 
 from colorgan_jax.errors import PhotoError
-from colorgan_jax.photos.writing import PHOTO_EXTENSIONS
+from colorgan_jax.photos.formats import PHOTO_EXTENSIONS
 
 
 def find_photos(folder: str | os.PathLike) -> list[Path]:
-    """Finds every JPEG, PNG and WebP file below a folder, by extension in any case.
+    """Finds every photo file below a folder, by extension in any case.
 
     Hidden files and folders (a name that begins with a dot, such as macOS's
     `._photo.jpg`) are left out, and links to folders are not followed.

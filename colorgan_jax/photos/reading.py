@@ -1,24 +1,72 @@
 """Photos out of files."""
 
 import io
+import math
 import os
+import stat
 import struct
 import warnings
+from typing import Any
 
+import cv2
 import numpy as np
+import simplejpeg
+import tifffile
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
+from PIL import (
+    Image,
+    ImageCms,
+    JpegImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+)
 
 from colorgan_jax.errors import PhotoError
+from colorgan_jax.photos.exif import block_of_tiff, orientation
+from colorgan_jax.photos.formats import FORMATS
+from colorgan_jax.photos.photo import Metadata, Photo
+from colorgan_jax.photos.photoshop import resources_of_jpeg, without_thumbnails
 from colorgan_jax.photos.pixels import resize_photo
+from colorgan_jax.photos.profiles import convert_to_srgb
 
 # Pillow's own limit, stated here so that it holds whatever other code sets it to.
 # A 24-megapixel photo takes an eighth of it.
 MAXIMUM_PIXELS = 178_956_970
 
-# Profiles of sRGB itself, which most cameras embed: converting them would change
-# nothing and take longer than decoding.
-_SRGB_DESCRIPTIONS = ("sRGB IEC61966-2.1", "sRGB built-in")
+# What files of these formats begin with, read or damaged.
+_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"II*\0", b"MM\0*", b"GIF8")
+
+_JPEG_SCAN = 0xDA
+_JPEG_END = b"\xff\xd9"
+_EXIF_PREFIX = b"Exif\0\0"
+_XMP_KEY = "XML:com.adobe.xmp"  # of the text chunk of a PNG file
+# More zeros in a row than the scans of a progressive JPEG hold.
+_HOLE_BYTES = 32
+
+# Where a PNG file says how many bits its samples have, and of what kind they are.
+_PNG_DEPTH_AT = 24
+_PNG_COLOR_TYPE_AT = 25
+_PNG_GRAY_ALPHA = 4
+
+# Markers of a JPEG 2000 file, and where after them stand the bits of the first component
+# and the kind of wavelet (ISO 15444-1, Annex A).
+_JPEG2000_SIZES = b"\xff\x4f\xff\x51"
+_JPEG2000_DEPTH_AT = 42
+_JPEG2000_CODING = b"\xff\x52"
+_JPEG2000_WAVELET_AT = 13
+_LOSSLESS_WAVELET = 1
+
+# Tags of TIFF files and their values (TIFF 6.0).
+_BITS = 258
+_PHOTOMETRIC = 262
+_ORIENTATION = 274
+_PLANAR = 284
+_EXTRA_SAMPLES = 338
+_IPTC = 33723
+_PHOTOSHOP = 34377
+_WHITE_IS_ZERO = 0
+_SEPARATE_PLANES = 2
+_NO_ALPHA, _MULTIPLIED_ALPHA, _PLAIN_ALPHA = 0, 1, 2
 
 
 def ignore_pillow_warnings() -> None:
@@ -37,73 +85,64 @@ def read_photo(
     file: str | os.PathLike | bytes,
     name: str | None = None,
     *,
+    page: int = 0,
     minimum_size: int | None = None,
-) -> UInt8[np.ndarray, "H W 3"]:
-    """Reads a JPEG, PNG or WebP photo as upright sRGB.
+) -> Photo:
+    """Reads a photo of any format in `formats.FORMATS`, whatever its name says.
 
-    The EXIF orientation and an embedded color profile are applied, transparency is
-    composited on white, 16 bits become 8, and of an animation the first frame is taken.
-    Threads may call this side by side; decoding releases Python's global lock.
+    Pixels keep the precision of the file, 8 or 16 bits; they are turned upright by the
+    EXIF orientation, and converted to sRGB by the color profile, if there is one. Of an
+    animation the first frame is taken. Threads may call this side by side; decoding
+    releases Python's global lock.
 
     Args:
       file: the path of the photo, or its encoded bytes.
       name: what error messages call the photo; by default its path.
+      page: of a TIFF file, from 0.
       minimum_size: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, which is
         faster, as long as both sides keep at least this many pixels. For photos that
         are shrunk anyway.
+
+    Raises:
+      PhotoError: the file cannot be opened, is no regular file, is empty, damaged, cut
+        short, of another format, or has more than `MAXIMUM_PIXELS` pixels.
+    """
+    if isinstance(file, (bytes, bytearray, memoryview)):
+        content, name = bytes(file), name or "the photo"
+    else:
+        name = name or os.fspath(file)
+        content = _read_file(file, name)
+    # A damaged file makes the decoders raise almost anything (OSError, SyntaxError,
+    # ValueError, struct.error, zlib.error, ...), hence the broad clause.
+    try:
+        with _open(content, name) as image:
+            return _decode(image, content, name, page, minimum_size)
+    except PhotoError:
+        raise
+    except Exception as error:
+        raise PhotoError(f"{name} is damaged or cut short: {error}.") from error
+
+
+def read_rgb(
+    file: str | os.PathLike | bytes,
+    name: str | None = None,
+    *,
+    minimum_size: int | None = None,
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Reads a photo as 8-bit sRGB, on white where it is transparent.
+
+    Args:
+      file: the path of the photo, or its encoded bytes.
+      name: as for `read_photo`.
+      minimum_size: as for `read_photo`.
 
     Returns:
       uint8 [H, W, 3], sRGB in [0, 255].
 
     Raises:
-      PhotoError: the file cannot be opened, is empty, damaged, cut short, of another
-        format, or has more than `MAXIMUM_PIXELS` pixels.
+      PhotoError: as `read_photo`.
     """
-    if isinstance(file, (bytes, bytearray, memoryview)):
-        return _decode(io.BytesIO(file), name or "the photo", minimum_size)
-    name = name or os.fspath(file)
-    try:
-        with open(file, "rb") as stream:
-            return _decode(stream, name, minimum_size)
-    except OSError as error:
-        raise PhotoError(f"{name} cannot be opened: {error.strerror}.") from error
-
-
-def _decode(
-    stream: io.BytesIO | io.BufferedReader, name: str, minimum_size: int | None
-) -> np.ndarray:
-    """Decodes an open photo file: `read_photo` without the opening."""
-    start = stream.read(12)
-    stream.seek(0)
-    if not start:
-        raise PhotoError(f"{name} is empty.")
-    is_webp = start.startswith(b"RIFF") and start.endswith(b"WEBP")
-    if not start.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")) and not is_webp:
-        raise PhotoError(
-            f"{name} is not a JPEG, PNG or WebP photo; convert it to one of these."
-        )
-    # A damaged file makes Pillow raise almost anything (OSError, SyntaxError,
-    # ValueError, struct.error, zlib.error, ...), hence the broad clause.
-    try:
-        with Image.open(stream, formats=("JPEG", "PNG", "WEBP")) as image:
-            if image.width * image.height > MAXIMUM_PIXELS:
-                raise Image.DecompressionBombError
-            if minimum_size is not None:  # drafts of other formats are the whole image
-                image.draft(image.mode, (minimum_size, minimum_size))
-            image.load()
-            orientation = _exif_orientation(image)
-            rgb = np.array(_to_srgb(image))
-    except Image.DecompressionBombError as error:
-        raise PhotoError(
-            f"{name} has more than {MAXIMUM_PIXELS // 10**6} million pixels; shrink it first."
-        ) from error
-    except UnidentifiedImageError as error:
-        raise PhotoError(
-            f"{name} is damaged or cut short: its header is unreadable."
-        ) from error
-    except Exception as error:
-        raise PhotoError(f"{name} is damaged or cut short: {error}.") from error
-    return _upright(rgb, orientation)
+    return read_photo(file, name, minimum_size=minimum_size).rgb8()
 
 
 def read_square(
@@ -122,7 +161,7 @@ def read_square(
     Raises:
       PhotoError: as `read_photo`.
     """
-    return resize_photo(read_photo(file, name, minimum_size=size), size, size)
+    return resize_photo(read_rgb(file, name, minimum_size=size), size, size)
 
 
 def count_pixels(file: str | os.PathLike) -> int:
@@ -131,81 +170,336 @@ def count_pixels(file: str | os.PathLike) -> int:
     Raises:
       PhotoError: `read_photo` would refuse the file, too.
     """
+    name = os.fspath(file)
+    _check_regular(file, name)
     try:
-        with Image.open(file, formats=("JPEG", "PNG", "WEBP")) as image:
+        with Image.open(file, formats=tuple(FORMATS)) as image:
             return image.width * image.height
-    except Exception as error:  # As broad as in `_decode`, for the same reason.
-        raise PhotoError(
-            f"{os.fspath(file)} has no legible header: {error}."
-        ) from error
+    except Exception as error:  # As broad as in `read_photo`, for the same reason.
+        raise PhotoError(f"{name} has no legible header: {error}.") from error
 
 
-def _exif_orientation(image: Image.Image) -> int:
-    """The EXIF orientation of a loaded image, 1 (upright) where none is legible."""
+def _check_regular(file: str | os.PathLike, name: str) -> None:
+    """Refuses pipes and devices, which would be waited for without end."""
     try:
-        return image.getexif().get(ExifTags.Base.Orientation, 1)
-    except (struct.error, LookupError, OSError, SyntaxError, TypeError, ValueError):
-        return 1
+        mode = os.stat(file).st_mode
+    except OSError as error:
+        raise PhotoError(f"{name} cannot be opened: {error.strerror}.") from error
+    if not stat.S_ISREG(mode):
+        kind = {stat.S_IFIFO: "a named pipe", stat.S_IFDIR: "a folder"}.get(
+            stat.S_IFMT(mode), "a device"
+        )
+        raise PhotoError(f"{name} is {kind}, not a photo.")
+
+
+def _read_file(file: str | os.PathLike, name: str) -> bytes:
+    _check_regular(file, name)
+    try:
+        with open(file, "rb") as stream:
+            return stream.read()
+    except OSError as error:
+        raise PhotoError(f"{name} cannot be opened: {error.strerror}.") from error
+
+
+def _open(content: bytes, name: str) -> Image.Image:
+    """Reads the header of a photo."""
+    if not content:
+        raise PhotoError(f"{name} is empty.")
+    try:
+        image = Image.open(io.BytesIO(content), formats=tuple(FORMATS))
+        if image.width * image.height > MAXIMUM_PIXELS:
+            raise Image.DecompressionBombError
+    except Image.DecompressionBombError as error:
+        raise PhotoError(
+            f"{name} has more than {MAXIMUM_PIXELS // 10**6} million pixels; shrink it first."
+        ) from error
+    except UnidentifiedImageError as error:
+        if any(content.startswith(start) for start in _STARTS):
+            problem = "is damaged or cut short: its header is unreadable"
+        else:
+            names = ", ".join(known.name for known in FORMATS.values())
+            problem = f"is not a photo of a known format ({names})"
+        raise PhotoError(f"{name} {problem}.") from error
+    return image
+
+
+def _decode(
+    image: Image.Image,
+    content: bytes,
+    name: str,
+    page: int,
+    minimum_size: int | None,
+) -> Photo:
+    """Decodes a photo whose header Pillow has read: `read_photo` without the opening."""
+    remarks = []
+    pages = 1
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        pages = image.n_frames
+        image.seek(page)
+    elif getattr(image, "is_animated", False):
+        remarks.append("it has several pictures, of which this is the first")
+    is_lossless = _is_lossless(image, content)
+    # Before the pixels: Pillow forgets the orientation of a TIFF once it is turned.
+    metadata = _read_metadata(image, content, page)
+    profile = image.info.get("icc_profile")
+    is_bilevel = image.mode == "1"
+
+    if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
+        samples, damage = _decode_jpeg(image, content, name, minimum_size)
+        alpha = None
+        remarks += damage
+    elif _has_wide_colors(image, content):
+        samples, alpha = _decode_wide_colors(image, content, page)
+    else:
+        samples, alpha = _decode_by_pillow(image, name)
+        if max(_bits(image)) > 8 and samples.dtype == np.uint8:
+            remarks.append("its colors were read at 8 bits")
+    if image.mode == "LAB":
+        samples = _lab_to_rgb(samples)
+    elif profile or image.mode == "CMYK":
+        samples, remark = convert_to_srgb(samples, profile or b"")
+        remarks += [remark] if remark else []
+    if is_bilevel:
+        remarks.append("it is pure black and white, which takes no color")
+    if image.format != "TIFF":  # Its decoders turn it themselves.
+        turn = orientation(metadata.exif)
+        samples = _upright(samples, turn)
+        alpha = None if alpha is None else _upright(alpha, turn)
+    return Photo(
+        samples,
+        alpha,
+        format=image.format or "",
+        lossless=is_lossless,
+        pages=pages,
+        metadata=metadata,
+        remarks=tuple(remarks),
+    )
+
+
+def _decode_jpeg(
+    image: Image.Image, content: bytes, name: str, minimum_size: int | None
+) -> tuple[np.ndarray, list[str]]:
+    """Decodes a gray or RGB JPEG, and says where its data is damaged.
+
+    simplejpeg is libjpeg-turbo, as Pillow's decoder is, but tells what that warns of.
+    """
+    if minimum_size is not None:
+        image.draft(image.mode, (minimum_size, minimum_size))
+    width, height = image.size
+
+    def decode(content: bytes, *, strict: bool) -> np.ndarray:
+        pixels = simplejpeg.decode_jpeg(
+            content,
+            "GRAY" if image.mode == "L" else "RGB",
+            min_width=width,
+            min_height=height,
+            strict=strict,
+        )
+        return pixels[..., 0] if image.mode == "L" else pixels
+
+    damage = []
+    try:
+        pixels = decode(content, strict=True)
+    except ValueError as error:
+        if "Premature end of JPEG file" in str(error):
+            # All that is missing may be the end marker.
+            try:
+                return decode(content + _JPEG_END, strict=True), []
+            except ValueError:
+                raise PhotoError(f"{name} is damaged or cut short: {error}.") from error
+        pixels = decode(content, strict=False)
+        damage.append(f"it is damaged ({error}), and parts of it may be wrong")
+    if not damage and image.info.get("progressive") and _has_hole(content):
+        damage.append("it is damaged (a hole of zeros), and parts of it may be wrong")
+    return pixels, damage
+
+
+def _has_hole(content: bytes) -> bool:
+    """Whether there are zeros in a progressive JPEG where coefficients should be.
+
+    Its decoder takes them for coefficients, and no warning tells. But no encoder writes so
+    many zeros: it counts empty blocks instead.
+    """
+    position = 2
+    while (
+        content[position + 1] != _JPEG_SCAN
+    ):  # Segments of metadata, tables and sizes.
+        (size,) = struct.unpack_from(">H", content, position + 2)
+        position += 2 + size
+    end = content.find(_JPEG_END, position)
+    return bytes(_HOLE_BYTES) in content[position:end]
+
+
+def _bits(image: Image.Image) -> tuple[int, ...]:
+    """Bits of each sample of a TIFF page; of other formats what Pillow decodes to."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return tuple(image.tag_v2.get(_BITS, (1,)))
+    return (8,)
+
+
+def _has_wide_colors(image: Image.Image, content: bytes) -> bool:
+    """Whether a photo has 16-bit colors, which Pillow would read as 8 bits."""
+    if image.format == "PNG":
+        return content[_PNG_DEPTH_AT] == 16 and image.mode in ("RGB", "RGBA")
+    if image.format == "JPEG2000":
+        sizes = content.find(_JPEG2000_SIZES)
+        depth = (content[sizes + _JPEG2000_DEPTH_AT] & 0x7F) + 1 if sizes >= 0 else 8
+        return depth > 8 and image.mode in ("RGB", "RGBA")
+    return set(_bits(image)) == {16} and image.mode in ("RGB", "RGBA")
+
+
+def _decode_wide_colors(
+    image: Image.Image, content: bytes, page: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Decodes 16-bit colors: by OpenCV, or tifffile where OpenCV reads them wrongly."""
+    tags = getattr(image, "tag_v2", {})
+    if tags.get(_PLANAR) == _SEPARATE_PLANES:
+        pixels = tifffile.imread(io.BytesIO(content), key=page)
+        pixels = _upright(np.moveaxis(pixels, 0, -1), tags.get(_ORIENTATION, 1))
+    else:
+        buffer = np.frombuffer(content, np.uint8)
+        flags = cv2.IMREAD_UNCHANGED
+        if image.format == "TIFF":
+            _, pictures = cv2.imdecodemulti(buffer, flags, range=(page, page + 1))
+        else:
+            pictures = [cv2.imdecode(buffer, flags)]
+        if not pictures or pictures[0] is None or pictures[0].dtype != np.uint16:
+            raise ValueError("its pixels cannot be decoded")
+        pixels = pictures[0]
+        pixels[..., :3] = pixels[..., 2::-1]  # OpenCV's order is blue, green, red.
+    if pixels.shape[2] == 3:
+        return pixels, None
+    colors, alpha = np.ascontiguousarray(pixels[..., :3]), pixels[..., 3]
+    extra = tags.get(_EXTRA_SAMPLES, (_PLAIN_ALPHA,))[0]
+    if extra == _NO_ALPHA:
+        return colors, None
+    if extra == _MULTIPLIED_ALPHA:
+        whole = np.maximum(alpha, 1)[..., None]
+        colors = np.minimum(colors * np.float32(65535) / whole, 65535).round()
+        colors = colors.astype(np.uint16)
+    if image.format == "PNG" and content[_PNG_COLOR_TYPE_AT] == _PNG_GRAY_ALPHA:
+        colors = colors[..., 0]
+    return colors, np.ascontiguousarray(alpha)
+
+
+def _decode_by_pillow(
+    image: Image.Image, name: str
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Decodes to uint8 or uint16, [H, W], [H, W, 3] or CMYK [H, W, 4]; and alpha."""
+    image.load()
+    if image.mode in ("I", "F"):
+        raise PhotoError(f"{name} holds numbers of 32 bits, not a photo's of 8 or 16.")
+    if image.mode.startswith("I;16"):
+        return _scaled_16_bits(image)
+    alpha = None
+    if image.has_transparency_data:  # also a palette's, or one transparent color
+        alpha = np.array(image.convert("RGBA").getchannel("A"))
+    if image.mode in ("1", "LA", "La"):
+        image = image.convert("L")
+    elif image.mode not in ("L", "RGB", "CMYK", "LAB"):  # RGBA, YCbCr and palettes
+        image = image.convert("RGB")
+    return np.array(image), alpha
+
+
+def _scaled_16_bits(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+    """16-bit gray over the whole range, and alpha where one gray is transparent."""
+    pixels = np.array(image).astype(np.uint16)
+    alpha = None
+    if "transparency" in image.info:
+        alpha = np.where(pixels == image.info["transparency"], 0, 65535)
+        alpha = alpha.astype(np.uint16)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        if _bits(image) == (12,):
+            pixels = pixels << 4 | pixels >> 8
+        if image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+            pixels = 65535 - pixels
+    return pixels, alpha
+
+
+def _lab_to_rgb(samples: np.ndarray) -> np.ndarray:
+    """SRGB of 8-bit Lab as TIFF files have it (for the white point D50)."""
+    lab = Image.fromarray(samples, mode="LAB")
+    rgb = ImageCms.profileToProfile(
+        lab,
+        ImageCms.createProfile("LAB"),
+        ImageCms.createProfile("sRGB"),
+        outputMode="RGB",
+    )
+    return np.array(rgb)
+
+
+def _is_lossless(image: Image.Image, content: bytes) -> bool:
+    """Whether the file holds every pixel as it was."""
+    if image.format == "WEBP":
+        position = 12
+        while (chunk := content[position : position + 4]) not in (
+            b"VP8 ",
+            b"ANMF",
+            b"",
+        ):
+            if chunk == b"VP8L":
+                return True
+            (size,) = struct.unpack_from("<I", content, position + 4)
+            position += 8 + size + size % 2
+        return False
+    if image.format == "JPEG2000":
+        coding = content.find(_JPEG2000_CODING, content.find(_JPEG2000_SIZES))
+        return content[coding + _JPEG2000_WAVELET_AT] == _LOSSLESS_WAVELET
+    return image.format not in ("JPEG", "MPO", "AVIF")
+
+
+def _read_metadata(image: Image.Image, content: bytes, page: int) -> Metadata:
+    """What the file says of its photo; nothing of what is illegible."""
+    info = image.info
+    exif = info.get("exif", b"").removeprefix(_EXIF_PREFIX)
+    photoshop = iptc = comment = b""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        exif = block_of_tiff(content, page)
+        order = "<" if content.startswith(b"II") else ">"
+        photoshop = _bytes_of(image.tag_v2.get(_PHOTOSHOP), order)
+        iptc = _bytes_of(image.tag_v2.get(_IPTC), order)
+    elif isinstance(image, JpegImagePlugin.JpegImageFile):
+        photoshop = resources_of_jpeg(image.applist)
+        comment = info.get("comment", b"")
+    xmp = info.get("xmp", b"")
+    text = getattr(image, "text", {})
+    return Metadata(
+        dpi=_legible_dpi(info.get("dpi")),
+        exif=exif,
+        xmp=xmp.encode() if isinstance(xmp, str) else xmp,
+        photoshop=without_thumbnails(photoshop),
+        iptc=iptc,
+        text=tuple((key, value) for key, value in text.items() if key != _XMP_KEY),
+        comment=comment,
+    )
+
+
+def _legible_dpi(dpi: Any) -> tuple[float, float] | None:
+    """Pixels per inch as numbers; None where they are none."""
+    try:
+        across, down = (float(number) for number in dpi)
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    if not all(math.isfinite(number) and number > 0 for number in (across, down)):
+        return None
+    return across, down
+
+
+def _bytes_of(value: Any, order: str) -> bytes:
+    """The bytes of a TIFF tag, whatever kind of numbers it declares them to be."""
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, tuple) and all(isinstance(number, int) for number in value):
+        return struct.pack(f"{order}{len(value)}I", *value)
+    return b""
 
 
 def _upright(photo: np.ndarray, orientation: int) -> np.ndarray:
     """Undoes an EXIF orientation from 1 to 8 (CIPA DC-008, tag 274); others are 1."""
     if orientation in (5, 6, 7, 8):  # on its side: rows are the columns of the scene
-        photo = photo.transpose(1, 0, 2)
+        photo = np.swapaxes(photo, 0, 1)
     if orientation in (3, 4, 7, 8):
         photo = photo[::-1]
     if orientation in (2, 3, 6, 7):
         photo = photo[:, ::-1]
     return np.ascontiguousarray(photo)
-
-
-def _to_srgb(image: Image.Image) -> Image.Image:
-    """Converts a loaded Pillow image of any mode to sRGB on a white ground."""
-    profile = image.info.get("icc_profile")
-    alpha = None
-    if image.mode.startswith("I"):
-        image = _to_8_bits(image)
-    elif image.has_transparency_data:  # also a palette's, or one transparent color
-        alpha = image.convert("RGBA").getchannel("A")
-    if image.mode in ("1", "LA"):
-        image = image.convert("L")
-    elif image.mode not in ("L", "RGB", "CMYK"):  # RGBA and palettes
-        image = image.convert("RGB")
-    image = _apply_profile(image, profile)
-    if alpha is not None:
-        image = Image.composite(image, Image.new("RGB", image.size, "white"), alpha)
-    return image
-
-
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    """Scales a 16-bit gray image to 8 bits, where Pillow's own conversion would clip.
-
-    (Pillow reads 16-bit color as 8 bits of its own accord.)
-    """
-    values = np.asarray(image).astype(np.uint32)
-    gray = ((values * 255 + 32767) // 65535).astype(np.uint8)
-    if "transparency" in image.info:  # one gray value that white shows through
-        gray[values == image.info["transparency"]] = 255
-    return Image.fromarray(gray)
-
-
-def _apply_profile(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """Converts a gray, RGB or CMYK image to sRGB, by its ICC profile if it can be."""
-    if not profile:
-        return _to_rgb(image)
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if ImageCms.getProfileDescription(source).startswith(_SRGB_DESCRIPTIONS):
-            return _to_rgb(image)
-        # Declared to return None, too, which only `inPlace` makes it do.
-        return ImageCms.profileToProfile(  # pyright: ignore[reportReturnType]
-            image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
-    except (ImageCms.PyCMSError, OSError):
-        # Damaged, or of another color space than the pixels: as if there were none.
-        return _to_rgb(image)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Without the copy that `convert` makes even of what is RGB already."""
-    return image if image.mode == "RGB" else image.convert("RGB")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from colorgan_jax.errors import DataError, PhotoError
-from colorgan_jax.photos import find_photos, read_photo
+from colorgan_jax.photos import find_photos, read_rgb
 
 # The color photos that the wheel of scikit-image carries, but for motorcycle_right,
 # which shows what motorcycle_left shows.
@@ -81,7 +81,7 @@ def open_source(name: str, image_size: int) -> Source:
     return Source(
         names=names,
         keys=[path.relative_to(folder).as_posix() for path in paths],
-        read=lambda index: read_photo(
+        read=lambda index: read_rgb(
             paths[index], names[index], minimum_size=image_size
         ),
     )
@@ -115,7 +115,7 @@ def _skimage_source() -> Source:
     folder = Path(skimage.__file__).parent / "data"
     names, squares, held_out = [], [], []
     for file in SKIMAGE_PHOTOS:
-        photo = read_photo(folder / file)
+        photo = read_rgb(folder / file)
         side = photo.shape[0] // 3
         border = (photo.shape[1] // side - 1) * side
         for left in [*range(0, border - side + 1, side // 2), border]:
@@ -185,7 +185,7 @@ def _tfds_source(name: str, image_size: int) -> Source:
     return Source(
         names=names,
         keys=names,
-        read=lambda index: read_photo(
+        read=lambda index: read_rgb(
             encoded(index), names[index], minimum_size=image_size
         ),
     )

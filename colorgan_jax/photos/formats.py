@@ -1,0 +1,34 @@
+"""The formats that photos are read from, and how their files are named."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A format of photo files.
+
+    Attributes:
+      name: for people.
+      extensions: of its files, in lower case; the first is that of new ones.
+    """
+
+    name: str
+    extensions: tuple[str, ...]
+
+
+# By what Pillow calls them. (MPO: JPEG with further views, as stereo cameras write it.)
+FORMATS = {
+    "JPEG": Format("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif")),
+    "MPO": Format("MPO", (".mpo",)),
+    "PNG": Format("PNG", (".png",)),
+    "WEBP": Format("WebP", (".webp",)),
+    "TIFF": Format("TIFF", (".tif", ".tiff")),
+    "BMP": Format("BMP", (".bmp", ".dib")),
+    "GIF": Format("GIF", (".gif",)),
+    "AVIF": Format("AVIF", (".avif",)),
+    "JPEG2000": Format("JPEG 2000", (".jp2", ".jpx", ".jpf", ".j2k", ".j2c", ".jpc")),
+}
+
+PHOTO_EXTENSIONS = tuple(
+    extension for known in FORMATS.values() for extension in known.extensions
+)
