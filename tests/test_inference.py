@@ -26,6 +26,7 @@ from colorgan_jax.params import (
     load_training,
     save_params,
 )
+from colorgan_jax.photos import Photo
 from configs import pretrained
 
 SIZE = 16
@@ -347,7 +348,8 @@ def test_colorize_photo_equals_colorize_at_the_networks_size(params, saturation)
     rgb = photo(SIZE, SIZE)
     L = rgb_to_lab(rgb / np.float32(255))[..., 0]
     expected = 255 * colorize(params, L, saturation=saturation)
-    difference = colorize_photo(params, rgb, saturation=saturation) - expected
+    result = colorize_photo(params, Photo(rgb), saturation=saturation)
+    difference = result.pixels - expected
     assert np.abs(difference).max() < 0.51  # rounding to 8 bits
 
 
@@ -358,7 +360,7 @@ def test_colorize_photo_equals_colorize_at_the_networks_size(params, saturation)
 )
 def test_colorize_photo_equals_colorize_to_within_one_level(params, height, width):
     rgb = photo(height, width)
-    result = colorize_photo(params, rgb)
+    result = colorize_photo(params, Photo(rgb)).pixels
     assert result.shape == rgb.shape and result.dtype == np.uint8
     L = rgb_to_lab(rgb / np.float32(255))[..., 0]
     difference = np.abs(result - 255 * np.asarray(colorize(params, L)))
@@ -389,7 +391,7 @@ def test_the_network_sees_the_lightness_averaged_over_areas(params):
 
 def test_colorize_photo_keeps_lightness(params):
     rgb = photo(80, 120)
-    result = colorize_photo(params, rgb)
+    result = colorize_photo(params, Photo(rgb)).pixels
     before = cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     after = cv2.cvtColor(result.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     # Rounding to 8 bits is worth up to half a unit of L in saturated colors.
@@ -398,7 +400,7 @@ def test_colorize_photo_keeps_lightness(params):
 
 
 def test_colorize_photo_compiles_nothing_for_another_size(params):
-    colorize_photo(params, photo(64, 48))
+    colorize_photo(params, Photo(photo(64, 48)))
     compilations = []
 
     def listener(event, duration, **_):
@@ -407,7 +409,7 @@ def test_colorize_photo_compiles_nothing_for_another_size(params):
 
     jax.monitoring.register_event_duration_secs_listener(listener)
     try:
-        colorize_photo(params, photo(120, 33))
+        colorize_photo(params, Photo(photo(120, 33)))
         assert compilations == []
         jax.jit(lambda x: x + 123)(jnp.zeros(77))  # the listener does hear compilations
         assert compilations != []
@@ -416,12 +418,13 @@ def test_colorize_photo_compiles_nothing_for_another_size(params):
 
 
 @pytest.mark.parametrize(
-    "rgb", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), "u1")]
+    "pixels",
+    [np.zeros((4, 4, 4), "u1"), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), "u1")],
 )
 @pytest.mark.usefixtures("unchecked")
-def test_colorize_photo_refuses_other_arrays(params, rgb):
-    with pytest.raises(ValueError, match=r"uint8 of shape \[height, width, 3\]"):
-        colorize_photo(params, rgb)
+def test_colorize_photo_refuses_other_arrays(params, pixels):
+    with pytest.raises(ValueError, match=r"uint8 or uint16 of shape \[height, width\]"):
+        colorize_photo(params, Photo(pixels))
 
 
 def test_saved_params_come_back_from_the_file_and_the_work_directory(tmp_path, params):

@@ -33,6 +33,9 @@ from colorgan_jax.photos.profiles import convert_to_srgb
 # A 24-megapixel photo takes an eighth of it.
 MAXIMUM_PIXELS = 178_956_970
 
+# As Pillow opens them: MPO files as JPEG.
+_OPENED = tuple(format for format in FORMATS if format != "MPO")
+
 # What files of these formats begin with, read or damaged.
 _STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"II*\0", b"MM\0*", b"GIF8")
 
@@ -60,6 +63,7 @@ _LOSSLESS_WAVELET = 1
 _BITS = 258
 _PHOTOMETRIC = 262
 _ORIENTATION = 274
+_RESOLUTION = 282
 _PLANAR = 284
 _EXTRA_SAMPLES = 338
 _IPTC = 33723
@@ -173,7 +177,7 @@ def count_pixels(file: str | os.PathLike) -> int:
     name = os.fspath(file)
     _check_regular(file, name)
     try:
-        with Image.open(file, formats=tuple(FORMATS)) as image:
+        with Image.open(file, formats=_OPENED) as image:
             return image.width * image.height
     except Exception as error:  # As broad as in `read_photo`, for the same reason.
         raise PhotoError(f"{name} has no legible header: {error}.") from error
@@ -206,7 +210,7 @@ def _open(content: bytes, name: str) -> Image.Image:
     if not content:
         raise PhotoError(f"{name} is empty.")
     try:
-        image = Image.open(io.BytesIO(content), formats=tuple(FORMATS))
+        image = Image.open(io.BytesIO(content), formats=_OPENED)
         if image.width * image.height > MAXIMUM_PIXELS:
             raise Image.DecompressionBombError
     except Image.DecompressionBombError as error:
@@ -452,19 +456,22 @@ def _read_metadata(image: Image.Image, content: bytes, page: int) -> Metadata:
     """What the file says of its photo; nothing of what is illegible."""
     info = image.info
     exif = info.get("exif", b"").removeprefix(_EXIF_PREFIX)
+    dpi = info.get("dpi")
     photoshop = iptc = comment = b""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         exif = block_of_tiff(content, page)
         order = "<" if content.startswith(b"II") else ">"
         photoshop = _bytes_of(image.tag_v2.get(_PHOTOSHOP), order)
         iptc = _bytes_of(image.tag_v2.get(_IPTC), order)
+        if _RESOLUTION not in image.tag_v2:
+            dpi = None  # Pillow makes one up.
     elif isinstance(image, JpegImagePlugin.JpegImageFile):
         photoshop = resources_of_jpeg(image.applist)
         comment = info.get("comment", b"")
     xmp = info.get("xmp", b"")
     text = getattr(image, "text", {})
     return Metadata(
-        dpi=_legible_dpi(info.get("dpi")),
+        dpi=_legible_dpi(dpi),
         exif=exif,
         xmp=xmp.encode() if isinstance(xmp, str) else xmp,
         photoshop=without_thumbnails(photoshop),

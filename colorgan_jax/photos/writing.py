@@ -251,7 +251,7 @@ def _encode_jpeg2000(photo: Photo, quality: int) -> bytes:
 def _encode_tiff(pages: Sequence[Photo]) -> bytes:
     """Encodes pages of a TIFF file, compressed without loss."""
     exif = [_exif_of(page) for page in pages]
-    order = next((byte_order(block) for block in exif if block), "<")
+    order = byte_order(exif[0])
     size = sum(page.pixels.nbytes for page in pages)
     encoded = io.BytesIO()
     with tifffile.TiffWriter(

@@ -66,11 +66,11 @@ def save(path, height=40, width=60, channels=3, **options):
 
 
 def lightness(path):
-    return skimage.color.rgb2lab(photos.read_photo(path) / 255.0)[..., 0]
+    return skimage.color.rgb2lab(photos.read_rgb(path) / 255.0)[..., 0]
 
 
 def chroma(path):
-    return np.ptp(photos.read_photo(path).astype(int), axis=-1).mean()
+    return np.ptp(photos.read_rgb(path).astype(int), axis=-1).mean()
 
 
 def test_a_gray_photo_gets_color_and_keeps_size_and_lightness(params, capsys):
@@ -95,7 +95,7 @@ def test_without_params_photos_come_closer_to_the_real_ones_than_gray():
         gray = skimage.color.lab2rgb(lab * [1, 0, 0])
         Image.fromarray(np.round(gray * 255).astype(np.uint8)).save(f"{name}.png")
         assert main(["colorize", f"{name}.png"]) == 0
-        generated = photos.read_photo(f"colorized/{name}.png") / 255
+        generated = photos.read_rgb(f"colorized/{name}.png") / 255
         gains.append(
             skimage.metrics.peak_signal_noise_ratio(real, generated)
             - skimage.metrics.peak_signal_noise_ratio(real, gray)
@@ -109,7 +109,7 @@ def test_saturation_makes_colors_stronger_or_weaker(params):
     for factor in ("0", "0.2", "0.4"):
         command = ["colorize", "a.png", "--params", params]
         assert main([*command, "--saturation", factor]) == 0
-        ab = skimage.color.rgb2lab(photos.read_photo("colorized/a.png"))[..., 1:]
+        ab = skimage.color.rgb2lab(photos.read_rgb("colorized/a.png"))[..., 1:]
         chromas.append(np.hypot(ab[..., 0], ab[..., 1]).mean())
     assert chromas[0] < 0.1
     np.testing.assert_allclose(chromas[2] / chromas[1], 2, rtol=0.1)
@@ -293,8 +293,7 @@ def test_photos_in_batches_get_the_colors_that_they_get_alone(params, capsys):
     for name in names[:5] + names[6:]:
         assert main(["colorize", name, "--params", params, "--output", "one"]) == 0
         alone, together = (
-            photos.read_photo(f"{folder}/{name}").astype(int)
-            for folder in ("one", "all")
+            photos.read_rgb(f"{folder}/{name}").astype(int) for folder in ("one", "all")
         )
         # The network rounds its last bits by the size of the batch.
         assert np.abs(alone - together).max() <= 1
@@ -351,7 +350,7 @@ def test_ctrl_c_ends_the_command_soon_and_leaves_whole_files(params, folder):
     # What was being written is finished; dozens more were only waiting for it.
     assert 1 <= len(results) <= before + 2 * os.cpu_count()
     for name in results:  # no file of another name, and none cut short
-        assert photos.read_photo(f"colorized/{name}").shape == (1000, 1000, 3)
+        assert photos.read_rgb(f"colorized/{name}").shape == (1000, 1000, 3)
         assert (folder / "album" / name).exists()
 
 
