@@ -32,3 +32,11 @@ FORMATS = {
 PHOTO_EXTENSIONS = tuple(
     extension for known in FORMATS.values() for extension in known.extensions
 )
+
+# How EXIF and XMP stand in a JPEG 2000 file: in boxes of these kinds (XMP specification
+# part 3, and what ExifTool and Adobe's programs write).
+JPEG2000_EXIF_BOX = b"JpgTiffExif->JP2"
+JPEG2000_XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+
+# Under which keyword XMP stands among the text of a PNG file.
+PNG_XMP_KEY = "XML:com.adobe.xmp"

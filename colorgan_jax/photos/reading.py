@@ -23,7 +23,12 @@ from PIL import (
 
 from colorgan_jax.errors import PhotoError
 from colorgan_jax.photos.exif import block_of_tiff, orientation
-from colorgan_jax.photos.formats import FORMATS
+from colorgan_jax.photos.formats import (
+    FORMATS,
+    JPEG2000_EXIF_BOX,
+    JPEG2000_XMP_BOX,
+    PNG_XMP_KEY,
+)
 from colorgan_jax.photos.photo import Metadata, Photo
 from colorgan_jax.photos.photoshop import resources_of_jpeg, without_thumbnails
 from colorgan_jax.photos.pixels import resize_photo
@@ -36,13 +41,13 @@ MAXIMUM_PIXELS = 178_956_970
 # As Pillow opens them: MPO files as JPEG.
 _OPENED = tuple(format for format in FORMATS if format != "MPO")
 
-# What files of these formats begin with, read or damaged.
-_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"II*\0", b"MM\0*", b"GIF8")
+# What files begin with, however damaged the rest is.
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_OTHER_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8")
 
 _JPEG_SCAN = 0xDA
 _JPEG_END = b"\xff\xd9"
 _EXIF_PREFIX = b"Exif\0\0"
-_XMP_KEY = "XML:com.adobe.xmp"  # of the text chunk of a PNG file
 # More zeros in a row than the scans of a progressive JPEG hold.
 _HOLE_BYTES = 32
 
@@ -218,7 +223,9 @@ def _open(content: bytes, name: str) -> Image.Image:
             f"{name} has more than {MAXIMUM_PIXELS // 10**6} million pixels; shrink it first."
         ) from error
     except UnidentifiedImageError as error:
-        if any(content.startswith(start) for start in _STARTS):
+        if content.startswith(_TIFF_STARTS):
+            problem = "is damaged, or a kind of TIFF that is not read"
+        elif content.startswith(_OTHER_STARTS):
             problem = "is damaged or cut short: its header is unreadable"
         else:
             names = ", ".join(known.name for known in FORMATS.values())
@@ -469,6 +476,10 @@ def _read_metadata(image: Image.Image, content: bytes, page: int) -> Metadata:
         photoshop = resources_of_jpeg(image.applist)
         comment = info.get("comment", b"")
     xmp = info.get("xmp", b"")
+    if image.format == "JPEG2000":
+        boxes = _jpeg2000_boxes(content)
+        exif = boxes.get(JPEG2000_EXIF_BOX, b"").removeprefix(_EXIF_PREFIX)
+        xmp = boxes.get(JPEG2000_XMP_BOX, b"")
     text = getattr(image, "text", {})
     return Metadata(
         dpi=_legible_dpi(dpi),
@@ -476,9 +487,29 @@ def _read_metadata(image: Image.Image, content: bytes, page: int) -> Metadata:
         xmp=xmp.encode() if isinstance(xmp, str) else xmp,
         photoshop=without_thumbnails(photoshop),
         iptc=iptc,
-        text=tuple((key, value) for key, value in text.items() if key != _XMP_KEY),
+        text=tuple((key, value) for key, value in text.items() if key != PNG_XMP_KEY),
         comment=comment,
     )
+
+
+def _jpeg2000_boxes(content: bytes) -> dict[bytes, bytes]:
+    """The boxes of a JPEG 2000 file that name their kind by a UUID (ISO 15444-1, I)."""
+    boxes = {}
+    position = 0
+    while position + 8 <= len(content):
+        size, kind = struct.unpack_from(">I4s", content, position)
+        start = position + 8
+        if size == 1 and start + 8 <= len(
+            content
+        ):  # It stands in the next eight bytes.
+            (size,) = struct.unpack_from(">Q", content, start)
+            start += 8
+        if size < start - position:  # 0: up to the end of the file. Others: damaged.
+            break
+        position += size
+        if kind == b"uuid":
+            boxes[content[start : start + 16]] = content[start + 16 : position]
+    return boxes
 
 
 def _legible_dpi(dpi: Any) -> tuple[float, float] | None:

@@ -19,7 +19,12 @@ from PIL import Image, PngImagePlugin
 from colorgan_jax.errors import OutputError, PhotoError
 from colorgan_jax.paths import replace_file
 from colorgan_jax.photos.exif import add_to_tiff, byte_order, make_upright
-from colorgan_jax.photos.formats import FORMATS
+from colorgan_jax.photos.formats import (
+    FORMATS,
+    JPEG2000_EXIF_BOX,
+    JPEG2000_XMP_BOX,
+    PNG_XMP_KEY,
+)
 from colorgan_jax.photos.photo import Photo, to_8_bits
 from colorgan_jax.photos.photoshop import app13_segments
 from colorgan_jax.photos.profiles import SRGB_PROFILE
@@ -27,7 +32,6 @@ from colorgan_jax.photos.profiles import SRGB_PROFILE
 # Of lossy formats: no loss that shows.
 _QUALITY = 95
 
-_XMP_KEY = "XML:com.adobe.xmp"
 _EXIF_PREFIX = b"Exif\0\0"
 
 # A classic TIFF ends at 4 GiB; some room for its tables.
@@ -40,10 +44,6 @@ _BYTE, _UNDEFINED = 1, 7
 _PNG_SIGNATURE_BYTES = 8
 _PNG_DATA = b"IDAT"
 
-# How XMP and EXIF stand in a JPEG 2000 file: in boxes of these kinds (XMP part 3, and
-# what ExifTool and Adobe's programs write).
-_XMP_BOX = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
-_EXIF_BOX = b"JpgTiffExif->JP2"
 # Peak signal-to-noise ratio of lossy JPEG 2000, about that of the others' quality.
 _JPEG2000_DECIBELS = 50
 
@@ -189,7 +189,7 @@ def _encode_png(photo: Photo, quality: int) -> bytes:
             text.add_text(key, value)
     options = _options(photo)
     if xmp := options.pop("xmp", None):
-        text.add_itxt(_XMP_KEY, xmp.decode(errors="replace"))
+        text.add_itxt(PNG_XMP_KEY, xmp.decode(errors="replace"))
     if photo.pixels.dtype == np.uint8:
         return _save(_image8(photo), "PNG", pnginfo=text, **options)
     # Pillow writes no colors of 16 bits and OpenCV no metadata: the chunks of metadata
@@ -226,7 +226,8 @@ def _encode_by_opencv(
 
 def _encode_jpeg2000(photo: Photo, quality: int) -> bytes:
     del quality  # Decibels instead.
-    if photo.pixels.dtype == np.uint16 and photo.pixels.ndim == 3:
+    is_gray = photo.pixels.ndim == 2 and photo.alpha is None
+    if photo.pixels.dtype == np.uint16 and not is_gray:
         encoded = _encode_by_opencv(
             photo, ".jp2", [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000]
         )
@@ -240,7 +241,10 @@ def _encode_jpeg2000(photo: Photo, quality: int) -> bytes:
             irreversible=not photo.lossless,
             **({} if photo.lossless else lossy),
         )
-    boxes = [(_EXIF_BOX, _exif_of(photo)), (_XMP_BOX, photo.metadata.xmp)]
+    boxes = [
+        (JPEG2000_EXIF_BOX, _exif_of(photo)),
+        (JPEG2000_XMP_BOX, photo.metadata.xmp),
+    ]
     for kind, content in boxes:
         if content:
             size = struct.pack(">I", 8 + len(kind) + len(content))

@@ -1,0 +1,286 @@
+"""What archives have, read at its own precision; truth is what the test put in."""
+
+import io
+import os
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from colorgan_jax.errors import PhotoError
+from colorgan_jax.photos import encode_photo, read_photo
+
+WIDE = np.random.default_rng(0).integers(0, 65536, (40, 50, 3), np.uint16)
+WIDE_ALPHA = np.random.default_rng(1).integers(0, 65536, (40, 50), np.uint16)
+RAMP = (np.linspace(20, 230, 120)[None] * np.ones((90, 1))).astype(np.uint8)
+
+
+def tiff(pixels, **options):
+    encoded = io.BytesIO()
+    tifffile.imwrite(encoded, pixels, **options)
+    return encoded.getvalue()
+
+
+def pillow(image, format, **options):
+    encoded = io.BytesIO()
+    image.save(encoded, format, **options)
+    return encoded.getvalue()
+
+
+def png_chunk(kind, content):
+    checksum = zlib.crc32(kind + content)
+    return (
+        struct.pack(">I", len(content)) + kind + content + checksum.to_bytes(4, "big")
+    )
+
+
+# --- TIFF ---
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"byteorder": ">"},
+        {"bigtiff": True},
+        {"tile": (32, 32)},
+        {"compression": "zlib"},
+        {"compression": "zlib", "predictor": True},
+    ],
+)
+def test_16_bit_color_keeps_every_level(options):
+    photo = read_photo(tiff(WIDE, photometric="rgb", **options))
+    np.testing.assert_array_equal(photo.pixels, WIDE)
+    assert photo.lossless and photo.pages == 1 and not photo.remarks
+
+
+def test_16_bit_color_with_lzw_needs_no_further_package(tmp_path):
+    cv2.imwrite(str(tmp_path / "lzw.tif"), WIDE[..., ::-1])  # OpenCV's default
+    page = tifffile.TiffFile(tmp_path / "lzw.tif").pages[0]
+    assert page.compression == tifffile.COMPRESSION.LZW
+    np.testing.assert_array_equal(read_photo(tmp_path / "lzw.tif").pixels, WIDE)
+
+
+def test_16_bit_color_in_separate_planes():
+    planes = np.ascontiguousarray(np.moveaxis(WIDE, 2, 0))
+    encoded = tiff(planes, photometric="rgb", planarconfig="separate")
+    np.testing.assert_array_equal(read_photo(encoded).pixels, WIDE)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("kind", ["unassalpha", "assocalpha", "unspecified"])
+def test_the_fourth_sample_is_alpha_only_where_it_says_so(kind, dtype):
+    most = np.iinfo(dtype).max
+    colors = (WIDE // (65535 // most)).astype(dtype)
+    alpha = np.where(WIDE_ALPHA > 30_000, most, most // 3).astype(dtype)
+    stored = colors
+    if kind == "assocalpha":  # multiplied by alpha
+        stored = (colors.astype(float) * alpha[..., None] / most).round().astype(dtype)
+    encoded = tiff(np.dstack([stored, alpha]), photometric="rgb", extrasamples=[kind])
+    photo = read_photo(encoded)
+    # What was multiplied by a third has lost its last bits.
+    np.testing.assert_allclose(
+        photo.pixels.astype(int), colors, atol=3 if kind == "assocalpha" else 0
+    )
+    if kind == "unspecified":
+        assert photo.alpha is None
+    else:
+        np.testing.assert_array_equal(photo.alpha, alpha)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("kind", ["minisblack", "miniswhite"])
+def test_gray_whichever_end_is_white(kind, dtype):
+    gray = WIDE[..., 0].astype(dtype)
+    stored = np.iinfo(dtype).max - gray if kind == "miniswhite" else gray
+    photo = read_photo(tiff(stored, photometric=kind))
+    np.testing.assert_array_equal(photo.pixels, gray)
+
+
+@pytest.mark.parametrize(
+    "compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"]
+)
+def test_compressed_8_bit_tiff(compression):
+    photo = read_photo(pillow(Image.fromarray(RAMP), "TIFF", compression=compression))
+    np.testing.assert_allclose(photo.pixels.astype(int), RAMP, atol=2)
+
+
+@pytest.mark.parametrize("compression", ["group3", "group4", None])
+def test_black_and_white_becomes_8_bits_and_is_told(compression):
+    image = Image.fromarray(RAMP).convert("1")
+    photo = read_photo(pillow(image, "TIFF", compression=compression))
+    np.testing.assert_array_equal(photo.pixels, np.asarray(image) * np.uint8(255))
+    assert photo.remarks == ("it is pure black and white, which takes no color",)
+
+
+def test_lab_has_the_gray_of_its_lightness():
+    neutral = Image.new("L", RAMP.shape[::-1], 128)
+    image = Image.merge("LAB", (Image.fromarray(RAMP), neutral, neutral))
+    photo = read_photo(pillow(image, "TIFF"))
+    # L from 0 to 100 in 255 steps; L = 50 is sRGB 118.9 (CIE and IEC 61966-2-1).
+    y = ((RAMP / 2.55 + 16) / 116) ** 3
+    gray = 255 * (1.055 * y ** (1 / 2.4) - 0.055)
+    np.testing.assert_allclose(photo.pixels, np.dstack([gray] * 3), atol=1.1)
+
+
+def test_every_page_can_be_read():
+    encoded = io.BytesIO()
+    with tifffile.TiffWriter(encoded) as writer:
+        for number in range(3):
+            writer.write(np.roll(WIDE, number, axis=0), photometric="rgb")
+    for number in range(3):
+        photo = read_photo(encoded.getvalue(), page=number)
+        assert photo.pages == 3
+        np.testing.assert_array_equal(photo.pixels, np.roll(WIDE, number, axis=0))
+
+
+@pytest.mark.parametrize("kind", ["gray8", "gray16", "rgb8", "rgb16", "planes16"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_undone(kind, orientation):
+    pixels = WIDE if kind.endswith("16") else (WIDE >> 8).astype(np.uint8)
+    if kind.startswith("gray"):
+        pixels = pixels[..., 0]
+    options = {"photometric": "minisblack" if kind.startswith("gray") else "rgb"}
+    stored = pixels
+    if kind == "planes16":
+        stored = np.ascontiguousarray(np.moveaxis(pixels, 2, 0))
+        options["planarconfig"] = "separate"
+    tags = [(274, "H", 1, orientation, True)]
+    photo = read_photo(tiff(stored, extratags=tags, **options))
+    # What row 0 and column 0 of the stored pixels are (TIFF 6.0, tag 274).
+    upright = {
+        1: pixels,
+        2: pixels[:, ::-1],
+        3: pixels[::-1, ::-1],
+        4: pixels[::-1],
+        5: np.swapaxes(pixels, 0, 1),
+        6: np.swapaxes(pixels[::-1], 0, 1),
+        7: np.swapaxes(pixels[::-1, ::-1], 0, 1),
+        8: np.swapaxes(pixels[:, ::-1], 0, 1),
+    }[orientation]
+    np.testing.assert_array_equal(photo.pixels, upright)
+
+
+def test_numbers_of_32_bits_are_refused():
+    with pytest.raises(PhotoError, match="numbers of 32 bits"):
+        read_photo(tiff(WIDE[..., 0].astype(np.float32)), name="heights.tif")
+
+
+# --- PNG ---
+
+
+def test_16_bit_transparent_color_is_compared_at_16_bits():
+    pixels = WIDE.copy()
+    pixels[3, 4], pixels[3, 5] = (0x0101, 0x0202, 0x0303), (0x0101, 0x0202, 0x0304)
+    encoded = cv2.imencode(".png", pixels[..., ::-1])[1].tobytes()
+    place = encoded.index(b"IDAT") - 4
+    key = png_chunk(b"tRNS", struct.pack(">3H", 0x0101, 0x0202, 0x0303))
+    photo = read_photo(encoded[:place] + key + encoded[place:])
+    np.testing.assert_array_equal(photo.pixels, pixels)
+    assert (photo.alpha[3, 4], photo.alpha[3, 5]) == (0, 65535)
+
+
+def test_16_bit_gray_with_alpha():
+    rows = np.dstack([WIDE[..., 0], WIDE_ALPHA]).astype(">u2")
+    raw = b"".join(b"\0" + row.tobytes() for row in rows)
+    header = struct.pack(">IIBBBBB", 50, 40, 16, 4, 0, 0, 0)
+    photo = read_photo(
+        b"\x89PNG\r\n\x1a\n"
+        + png_chunk(b"IHDR", header)
+        + png_chunk(b"IDAT", zlib.compress(raw))
+        + png_chunk(b"IEND", b"")
+    )
+    np.testing.assert_array_equal(photo.pixels, WIDE[..., 0])
+    np.testing.assert_array_equal(photo.alpha, WIDE_ALPHA)
+
+
+# --- Others ---
+
+
+@pytest.mark.parametrize("format", ["BMP", "GIF", "AVIF", "JPEG2000", "MPO", "WEBP"])
+def test_other_formats(format):
+    options = {"quality": 95} if format in ("AVIF", "MPO") else {}
+    options = {"lossless": True} if format == "WEBP" else options
+    photo = read_photo(pillow(Image.fromarray(RAMP).convert("RGB"), format, **options))
+    expected = np.dstack([RAMP] * 3).astype(int)
+    np.testing.assert_allclose(photo.pixels.astype(int), expected, atol=3)
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "AVIF"])
+def test_of_an_animation_the_first_frame_is_taken_and_that_is_told(format):
+    frames = [Image.fromarray(RAMP).convert("RGB"), Image.new("RGB", (120, 90), "red")]
+    encoded = pillow(frames[0], format, save_all=True, append_images=frames[1:])
+    photo = read_photo(encoded)
+    np.testing.assert_allclose(photo.rgb8()[..., 0].astype(int), RAMP, atol=12)
+    assert photo.remarks == ("it has several pictures, of which this is the first",)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_without_its_end_marker_is_whole(progressive):
+    grain = np.random.default_rng(2).normal(128, 20, (200, 300)).clip(0, 255)
+    whole = pillow(
+        Image.fromarray(grain.astype(np.uint8)), "JPEG", progressive=progressive
+    )
+    photo = read_photo(whole[:-2])
+    np.testing.assert_array_equal(photo.pixels, read_photo(whole).pixels)
+    assert not photo.remarks
+    with pytest.raises(PhotoError, match=r"half\.jpg is damaged or cut short"):
+        read_photo(whole[: len(whole) // 2], name="half.jpg")
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_damage_inside_a_jpeg_is_told(progressive):
+    grain = np.random.default_rng(2).normal(128, 20, (200, 300)).clip(0, 255)
+    damaged = bytearray(
+        pillow(Image.fromarray(grain.astype(np.uint8)), "JPEG", progressive=progressive)
+    )
+    middle = len(damaged) // 2
+    damaged[middle : middle + 40] = bytes(40)
+    photo = read_photo(bytes(damaged))
+    assert photo.pixels.shape == (200, 300)
+    (remark,) = photo.remarks
+    assert "damaged" in remark and "parts of it may be wrong" in remark
+
+
+def test_a_blank_page_is_not_taken_for_damaged():
+    blank = Image.new("L", (2000, 1000), 250)
+    for options in [{}, {"progressive": True}, {"progressive": True, "optimize": True}]:
+        assert not read_photo(pillow(blank, "JPEG", **options)).remarks
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_named_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(PhotoError, match=r"pipe\.jpg is a named pipe, not a photo"):
+        read_photo(tmp_path / "pipe.jpg")
+
+
+def test_a_link_to_itself_is_refused(tmp_path):
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    with pytest.raises(
+        PhotoError, match=r"loop\.jpg cannot be opened: .*symbolic link"
+    ):
+        read_photo(tmp_path / "loop.jpg")
+
+
+@pytest.mark.parametrize(
+    "format", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF", "JPEG2000", "BMP", "GIF"]
+)
+def test_flipped_bytes_never_crash(format):
+    image = Image.fromarray(RAMP[:24, :32]).convert("RGB")
+    whole = pillow(image, format)
+    random = np.random.default_rng(3)
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for place in random.integers(0, len(damaged), random.integers(1, 4)):
+            damaged[place] = random.integers(0, 256)
+        damaged = bytes(damaged[: random.integers(len(damaged) // 2, 2 * len(damaged))])
+        try:
+            photo = read_photo(damaged)
+        except PhotoError:
+            continue
+        assert encode_photo(photo, "TIFF")
