@@ -16,6 +16,9 @@ os.environ["XLA_FLAGS"] = (
 )
 os.environ["JAX_DEFAULT_PRNG_IMPL"] = "rbg"  # As train.py: it compiles much faster.
 
+# Tiny networks take far longer to compile than to run.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+
 # What one test or process compiles, the others find again.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
     Path(__file__).parent.parent / ".pytest_cache" / "jax"
