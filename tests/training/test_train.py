@@ -260,6 +260,7 @@ def test_the_learning_rate_falls_in_the_last_epochs():
     np.testing.assert_allclose(rates, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_both_networks_have_the_same_learning_rate_at_every_step(tmp_path):
     """A discriminator that takes the run's last step only has its learning rate."""
     values = {"epochs": 1, "optimizer.decay_epochs": 1.0}
