@@ -47,6 +47,11 @@ jaxtyping.install_import_hook(
 )
 
 
+def pytest_collection_modifyitems(items):
+    """Puts the longest tests first, so that no process is left alone with them."""
+    items.sort(key=lambda item: "training" not in item.path.parts)
+
+
 @pytest.fixture
 def unchecked():
     """Calls functions as users do, without the checks: for what these refuse themselves."""
