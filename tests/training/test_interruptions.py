@@ -99,7 +99,7 @@ def uninterrupted(tmp_path_factory):
 @pytest.mark.parametrize(
     "number",
     [
-        signal.SIGINT,
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
         pytest.param(signal.SIGTERM, marks=pytest.mark.slow),
         signal.SIGKILL,
     ],

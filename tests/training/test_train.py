@@ -140,6 +140,7 @@ def test_fewer_epochs_than_were_taken_are_refused(copied):
         train(tiny_config(epochs=1), copied)
 
 
+@pytest.mark.slow
 def test_before_the_first_checkpoint_anything_may_change(tmp_path, monkeypatch):
     """As where the first step did not fit into the memory of the device."""
 
