@@ -16,6 +16,9 @@ os.environ["XLA_FLAGS"] = (
 )
 os.environ["JAX_DEFAULT_PRNG_IMPL"] = "rbg"  # As train.py: it compiles much faster.
 
+# Tiny networks take far longer to compile than to run.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+
 # What one test or process compiles, the others find again.
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(
     Path(__file__).parent.parent / ".pytest_cache" / "jax"
@@ -42,6 +45,11 @@ jaxtyping.install_import_hook(
     ],
     "beartype.beartype",
 )
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the longest tests first, so that no process is left alone with them."""
+    items.sort(key=lambda item: "training" not in item.path.parts)
 
 
 @pytest.fixture

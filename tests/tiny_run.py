@@ -1,0 +1,48 @@
+"""A training run whose steps take milliseconds, and what it leaves behind."""
+
+import csv
+
+import jax
+
+from colorgan_jax.training.checkpoint import Checkpoints
+from colorgan_jax.training.train import new_state
+from configs import quickstart
+
+# A run whose steps take milliseconds, as overrides and as a config.
+TINY = {
+    "image_size": 32,
+    "generator.filters": 4,
+    "discriminator.filters": 4,
+    "batch_size": 8,
+    "log_every_steps": 5,
+    "validate_every_steps": 1000,
+}
+
+
+def tiny_config(**values):
+    config = quickstart.get_config()
+    for name, value in (TINY | values).items():
+        config.update_from_flattened_dict({name: value})
+    return config
+
+
+def read_metrics(workdir):
+    with (workdir / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def latest_step(workdir):
+    with Checkpoints(workdir) as saved:
+        return saved.latest_step()
+
+
+def state_of(workdir, **values):
+    """Every array of the newest checkpoint, random key included."""
+    config = tiny_config(**values)
+    with Checkpoints(workdir) as saved:
+        state = saved.restore(
+            jax.eval_shape(jax.jit(lambda: new_state(config, steps_per_epoch=19)))
+        )
+    return jax.device_get(
+        jax.tree.leaves(state.replace(key=jax.random.key_data(state.key)))
+    )
