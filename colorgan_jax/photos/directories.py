@@ -8,7 +8,7 @@ import dataclasses
 import io
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 # Bytes that one item of each type takes. 129 is the UTF-8 of EXIF 3.0.
 _ITEM_SIZES = {
@@ -156,7 +156,7 @@ class TiffReader:
       DamagedError: it has no TIFF header.
     """
 
-    def __init__(self, file: bytes | bytearray | memoryview | BinaryIO):
+    def __init__(self, file: bytes | bytearray | memoryview | io.BufferedIOBase):
         if isinstance(file, (bytes, bytearray, memoryview)):
             file = io.BytesIO(file)
         self._stream = file

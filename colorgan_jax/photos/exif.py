@@ -6,10 +6,10 @@ their maker knows, hence a block is patched where it stands rather than written 
 Damaged blocks are no error: what can be read of them is kept.
 """
 
+import io
 import itertools
 import struct
 from collections.abc import Sequence
-from typing import BinaryIO
 
 from colorgan_jax.photos.directories import (
     LONG,
@@ -186,7 +186,7 @@ def _remove_thumbnail(
 
 
 def block_of_tiff(
-    file: bytes | bytearray | memoryview | BinaryIO, page: int = 0
+    file: bytes | bytearray | memoryview | io.BufferedIOBase, page: int = 0
 ) -> bytes:
     """Makes an EXIF block of what a page of a TIFF or BigTIFF file says of its photo.
 
@@ -227,7 +227,7 @@ def _description(tiff: TiffReader, table: Table) -> Directory:
     return directory
 
 
-def add_to_tiff(stream: BinaryIO, blocks: Sequence[bytes]) -> None:
+def add_to_tiff(stream: io.BufferedIOBase, blocks: Sequence[bytes]) -> None:
     """Adds EXIF blocks to the pages of a TIFF or BigTIFF file that was just written.
 
     The tables of the pages are written anew at the end of the file, with the tags of the
@@ -247,7 +247,10 @@ def add_to_tiff(stream: BinaryIO, blocks: Sequence[bytes]) -> None:
     layout = tiff.layout
     end = tiff.size
     pointer_at = layout.first_at  # where the offset of the next table is stored
-    for block, table in zip(blocks, list(tiff.tables())[: len(blocks)], strict=True):
+    tables = list(tiff.tables())
+    if len(blocks) > len(tables):
+        raise ValueError("There are more EXIF blocks than pages in the TIFF file.")
+    for block, table in zip(blocks, tables, strict=False):
         directory = _description_in(block, layout.order)
         for entry in table.entries:
             directory.values.pop(entry.tag, None)
@@ -262,9 +265,7 @@ def add_to_tiff(stream: BinaryIO, blocks: Sequence[bytes]) -> None:
             )
             pointer = layout.pack_offset(start)
         except struct.error as error:
-            raise ValueError(
-                "With its EXIF, this is more than a classic TIFF."
-            ) from error
+            raise ValueError("A classic TIFF file has no room for its EXIF.") from error
         number = len(table.entries) + len(directory.values) + len(directory.children)
         stream.seek(end)
         stream.write(bytes(start - end) + packed)
