@@ -192,7 +192,8 @@ def block_of_tiff(
 
     Tags that say how the pixels are stored are left out, and those that are carried
     apart: the ICC profile, XMP, IPTC and the resources of Photoshop. Private tags are
-    kept, up to 64 MiB together.
+    kept, up to 64 MiB together. Maker notes are kept to the byte; where they hold offsets
+    into the file, these no longer lead anywhere.
 
     Args:
       file: the content of the file, or a stream that can seek.
@@ -232,7 +233,8 @@ def add_to_tiff(stream: io.BufferedIOBase, blocks: Sequence[bytes]) -> None:
 
     The tables of the pages are written anew at the end of the file, with the tags of the
     blocks among them: those that `block_of_tiff` would keep. A tag that a page has
-    already stays as it is there, so that resolution and software are the writer's.
+    already stays as it is there, so that resolution and software are the writer's. Maker
+    notes move, as in `block_of_tiff`.
 
     Args:
       stream: the file, open for reading and writing.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from exiftool import needs_exiftool, read_tags, write_tags
 
-from colorgan_jax.photos.xmp import add_provenance, read_provenance
+from colorgan_jax.photos.xmp import add_provenance, make_upright, read_provenance
 
 GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
@@ -102,6 +102,17 @@ def test_all_else_is_kept_to_the_byte():
     )
 
 
+def test_without_provenance_only_what_is_outdated_goes():
+    result = make_upright(PACKET)
+    before, after = properties(PACKET), properties(result)
+    gone = {"Orientation", "ColorMode", "Thumbnails"}
+    expected = [item for item in before if item[0].split("}")[1] not in gone]
+    assert after == [*expected, ("{http://ns.adobe.com/tiff/1.0/}Orientation", "1")]
+    assert b"negativeFilm" in result
+    assert make_upright(result) == result
+    assert properties(make_upright(colored(PACKET))) == properties(colored(PACKET))
+
+
 def test_orientation_becomes_upright_where_there_is_one():
     name = "{http://ns.adobe.com/tiff/1.0/}Orientation"
     assert (name, "1") in properties(colored(PACKET))
@@ -174,6 +185,7 @@ DAMAGED = {
 def test_damaged_packet_is_replaced(packet):
     assert read_provenance(packet) is None
     assert colored(packet) == colored(None)
+    assert make_upright(packet) == make_upright(None) == b""
 
 
 def test_entities_are_refused():
@@ -224,6 +236,7 @@ def test_flipped_and_cut_bytes_are_no_error():
         for _ in range(random.integers(1, 4)):
             damaged[random.integers(len(damaged))] ^= 1 << random.integers(8)
         read_provenance(bytes(damaged))
+        make_upright(bytes(damaged))
         result = colored(bytes(damaged))
         assert read_provenance(result) == ("0a1b", "2c3d")
         survived += b"children" in result
