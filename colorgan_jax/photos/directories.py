@@ -352,8 +352,7 @@ def pack_directory(
         offset = end + len(rest)
         kind = LONG8 if layout.big else LONG
         entries.append(Entry(tag, kind, 1, layout.pack_offset(offset)))
-        packed = pack_directory(child, layout, offset)
-        rest += packed + bytes(len(packed) % 2)
+        rest += pack_directory(child, layout, offset)
     table = struct.pack(layout.order + ("Q" if layout.big else "H"), number)
     table += b"".join(entry.pack(layout) for entry in sorted(entries))
     return table + layout.pack_offset(following) + rest

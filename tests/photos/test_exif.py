@@ -194,6 +194,20 @@ def test_thumbnail_that_claims_the_rest_of_the_block_takes_nothing(order):
     assert longs(order, 47, 1, 22, 1, 30, 1) in upright
 
 
+def test_zeros_behind_the_thumbnail_stay_if_they_are_a_value():
+    # A place on the equator and on the meridian.
+    gps_at, second_at, thumbnail_at = 26, 44 + 24, 100 + 24
+    gps = table("<", gps_at, [(2, RATIONAL, longs("<", 0, 1, 0, 1, 0, 1))])
+    gps = gps[:10] + longs("<", 150) + gps[14:18]
+    second = [(513, LONG, longs("<", thumbnail_at)), (514, LONG, longs("<", 26))]
+    block = header("<") + table("<", 8, [(34853, LONG, longs("<", gps_at))], second_at)
+    block = (block + gps).ljust(second_at, b"\0") + table("<", second_at, second)
+    block = block.ljust(thumbnail_at, b"\0") + bytes(range(26)) + bytes(24)
+    upright = make_upright(block, width=40, height=60)
+    assert len(upright) == len(block) == 174
+    assert bytes(range(26)) not in upright
+
+
 def test_absent_tags_stay_absent():
     block = header("<") + table("<", 8, [(271, ASCII, b"Acme\0")])
     assert make_upright(block, width=40, height=60) == block
@@ -505,6 +519,15 @@ def test_exiftool_reads_the_same_from_jpeg_and_tiff(tmp_path, order):
     assert expected == {name: found.get(name) for name in expected}
 
 
+@pytest.mark.parametrize("big", [False, True])
+def test_second_block_replaces_nothing(big):
+    stream = written_tiff("<", big)
+    add_to_tiff(stream, [camera_block("<")[0]])
+    before = stream.getvalue()
+    add_to_tiff(stream, [camera_block("<")[0]])
+    assert stream.getvalue() == before
+
+
 def test_tags_of_the_file_win():
     block = header("<") + table(
         "<", 8, [(282, RATIONAL, longs("<", 72, 1)), (305, ASCII, b"VueScan\0")]
@@ -566,6 +589,18 @@ def test_claims_beyond_the_file_are_left_out():
     assert values(block_of_tiff(bytes(block))).keys() == {272}
     entries = (b"II+\0" + struct.pack("<HHQQ", 8, 0, 16, 2**64 - 1)) + bytes(100)
     assert block_of_tiff(entries) == b""
+
+
+def test_no_more_entries_are_read_than_a_table_has(tmp_path):
+    path = tmp_path / "sparse.tif"
+    path.write_bytes(b"II+\0" + struct.pack("<HHQQ", 8, 0, 16, 2**40))
+    with open(path, "r+b") as stream:
+        stream.truncate(2**30)
+        tracemalloc.start()
+        assert block_of_tiff(stream) == b""
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert most < 50 * 2**20
 
 
 def test_values_that_overlap_are_not_multiplied():

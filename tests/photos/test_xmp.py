@@ -177,6 +177,9 @@ DAMAGED = {
     "nothing in the RDF": f'<rdf:RDF xmlns:rdf="{RDF}"/>'.encode(),
     "undeclared prefix": PACKET.replace(b"xmlns:dc=", b"xmlns:cd="),
     "half of UTF-16": PACKET.decode().encode("utf-16")[:-1],
+    "a harmless DOCTYPE": PACKET.replace(
+        b"<x:xmpmeta", b'<!DOCTYPE x [<!ENTITY e "Winter">]><x:xmpmeta', 1
+    ),
     "deep": b"<a>" * 5_000,
 }
 
