@@ -28,6 +28,9 @@ _WIDE = {16: ("Q", LONG, "I"), 17: ("q", 9, "i")}
 # More than any directory has. A damaged BigTIFF can claim 2**64 entries.
 _MAXIMUM_ENTRIES = 65_535
 
+# More than there are strips in a thumbnail.
+_MAXIMUM_NUMBERS = 256
+
 # Values that take more than this together are not read: no photo has so much to tell.
 _MAXIMUM_BYTES = 64 * 2**20
 
@@ -194,10 +197,7 @@ class TiffReader:
         layout = self.layout
         if offset < layout.first_at + layout.offset_size:
             raise DamagedError("The directory lies in the header.")
-        number = int.from_bytes(
-            self.read(offset, layout.number_size),
-            "little" if layout.order == "<" else "big",
-        )
+        number = self._entries_at(offset)
         start = offset + layout.number_size
         present = min(
             number, _MAXIMUM_ENTRIES, (self.size - start) // layout.entry_size
@@ -214,18 +214,24 @@ class TiffReader:
             following = 0
         return Table(offset, entries, next_at, following)
 
-    def tables(self) -> Iterator[Table]:
-        """Reads the tables of the pages, up to the first that is damaged."""
+    def _entries_at(self, offset: int) -> int:
+        """How many entries a table claims to have."""
+        size = self.layout.number_size
+        item = {2: "H", 8: "Q"}[size]
+        return struct.unpack(self.layout.order + item, self.read(offset, size))[0]
+
+    def page_offsets(self) -> Iterator[int]:
+        """Where the tables of the pages begin, up to the first that is damaged."""
         seen = set()
         offset = self.first
         while offset and offset not in seen:
+            yield offset
             seen.add(offset)
             try:
-                table = self.table(offset)
+                size = self.layout.table_size(self._entries_at(offset))
+                offset = self._offset_at(offset + size - self.layout.offset_size)
             except DamagedError:
                 return
-            yield table
-            offset = table.next
 
     def extent(self, entry: Entry) -> tuple[int, int] | None:
         """Where the value of an entry begins and ends, if not in the entry itself."""
@@ -255,8 +261,8 @@ class TiffReader:
         return self.read(start, end - start) if end <= self.size else b""
 
     def numbers(self, entry: Entry) -> tuple[int, ...]:
-        """Reads the value of an entry of unsigned integers; nothing if it has others."""
-        if entry.kind not in _UNSIGNED:
+        """Reads the value of an entry of a few unsigned integers; nothing of others."""
+        if entry.kind not in _UNSIGNED or entry.items > _MAXIMUM_NUMBERS:
             return ()
         item = self.layout.order + _UNSIGNED[entry.kind]
         return tuple(

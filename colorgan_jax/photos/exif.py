@@ -179,7 +179,7 @@ def _remove_thumbnail(
             end = min(start + length, len(patched))
             if start >= end or any(a < end and start < b for a, b in kept):
                 continue
-            if any(patched[end:]) or any(end <= a for a, _ in kept):
+            if patched[end:].strip(b"\0") or any(end <= a for a, _ in kept):
                 patched[start:end] = bytes(end - start)
             else:
                 del patched[start:]
@@ -205,10 +205,10 @@ def block_of_tiff(
     """
     try:
         tiff = TiffReader(file)
+        offset = next(itertools.islice(tiff.page_offsets(), page, None), 0)
+        directory = _description(tiff, tiff.table(offset))
     except DamagedError:
         return b""
-    table = next(itertools.islice(tiff.tables(), page, None), None)
-    directory = _description(tiff, table) if table else None
     if not directory:
         return b""
     layout = Layout(tiff.layout.order, big=False)
@@ -249,7 +249,7 @@ def add_to_tiff(stream: io.BufferedIOBase, blocks: Sequence[bytes]) -> None:
     layout = tiff.layout
     end = tiff.size
     pointer_at = layout.first_at  # where the offset of the next table is stored
-    tables = list(tiff.tables())
+    tables = [tiff.table(offset) for offset in tiff.page_offsets()]
     if len(blocks) > len(tables):
         raise ValueError("There are more EXIF blocks than pages in the TIFF file.")
     for block, table in zip(blocks, tables, strict=False):

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import time
 import tracemalloc
 
 import numpy as np
@@ -211,6 +212,19 @@ def test_zeros_behind_the_thumbnail_stay_if_they_are_a_value():
 def test_absent_tags_stay_absent():
     block = header("<") + table("<", 8, [(271, ASCII, b"Acme\0")])
     assert make_upright(block, width=40, height=60) == block
+
+
+def test_many_strips_take_no_time():
+    # 12,000 entries, and as many claims of strips, that overlap with none of them.
+    main = [(40_000, UNDEFINED, bytes(5))] * 12_000
+    second_at = 8 + len(table("<", 8, main))
+    strips = longs("<", *[second_at + 30] * 12_000)
+    lengths = longs("<", *[4] * 12_000)
+    second = table("<", second_at, [(273, LONG, strips), (279, LONG, lengths)])
+    block = header("<") + table("<", 8, main, following=second_at) + second
+    start = time.monotonic()
+    make_upright(block, width=40, height=60)
+    assert time.monotonic() - start < 5
 
 
 @needs_exiftool
@@ -591,9 +605,13 @@ def test_claims_beyond_the_file_are_left_out():
     assert block_of_tiff(entries) == b""
 
 
-def test_no_more_entries_are_read_than_a_table_has(tmp_path):
+@pytest.mark.parametrize("number", [1, 2**40])
+def test_large_claims_read_little(tmp_path, number):
     path = tmp_path / "sparse.tif"
-    path.write_bytes(b"II+\0" + struct.pack("<HHQQ", 8, 0, 16, 2**40))
+    path.write_bytes(b"II+\0" + struct.pack("<HHQQ", 8, 0, 16, number))
+    # An offset of the Exif directory, or rather 100 million of them.
+    with open(path, "ab") as stream:
+        stream.write(struct.pack("<HHQQ", 34665, LONG, 10**8, 0))
     with open(path, "r+b") as stream:
         stream.truncate(2**30)
         tracemalloc.start()
