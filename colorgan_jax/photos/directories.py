@@ -216,9 +216,8 @@ class TiffReader:
 
     def _entries_at(self, offset: int) -> int:
         """How many entries a table claims to have."""
-        size = self.layout.number_size
-        item = {2: "H", 8: "Q"}[size]
-        return struct.unpack(self.layout.order + item, self.read(offset, size))[0]
+        item = self.layout.order + ("Q" if self.layout.big else "H")
+        return struct.unpack(item, self.read(offset, self.layout.number_size))[0]
 
     def page_offsets(self) -> Iterator[int]:
         """Where the tables of the pages begin, up to the first that is damaged."""

@@ -63,6 +63,7 @@ _EMPTY_PACKET = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 
 _ATTRIBUTE = re.compile(rb"""\s+([^\s=]+)\s*=\s*(?:"[^"]*"|'[^']*')""")
 _START_TAG = re.compile(rb"<[^\s/>]+((?:" + _ATTRIBUTE.pattern + rb")*)\s*(/?)>")
+_WRAPPER = re.compile(rb"\A\s*<\?xpacket begin=[^>]*\?>")
 _PADDING = re.compile(rb"\s+(<\?xpacket end)")
 
 # Between namespace, name and prefix as the parser gives them. In a packet it can stand
@@ -120,7 +121,9 @@ class _Packet:
         self._parser.EndElementHandler = self._end_element
         self._parser.CharacterDataHandler = self._text.append
         try:
-            self._parser.Parse(self.content, True)
+            # Spaces in its place: some programs garble the byte order mark in it.
+            content = _WRAPPER.sub(lambda found: b" " * len(found[0]), self.content)
+            self._parser.Parse(content, True)
         except expat.ExpatError as error:
             raise _DamagedError(str(error)) from error
         if not self.rdf_end:

@@ -146,6 +146,15 @@ def test_other_encodings_and_ends_are_read(encoding, end):
     assert colored(packet) == colored(PACKET)
 
 
+@pytest.mark.parametrize("mark", [b"\x1a", b"\xff\xfe", b""])
+def test_garbled_byte_order_mark_costs_nothing(mark):
+    # The first is how F-Spot writes it.
+    packet = PACKET.replace("\ufeff".encode(), mark)
+    expected = colored(PACKET).replace("\ufeff".encode(), mark)
+    assert colored(packet) == expected
+    assert read_provenance(expected) == ("0a1b", "2c3d")
+
+
 @pytest.mark.parametrize("prefix", ["rdf", "RDF-1"])
 def test_any_prefixes_and_a_packet_without_wrapper(prefix):
     packet = f"""<{prefix}:RDF xmlns:{prefix}="{RDF}"><{prefix}:Description
