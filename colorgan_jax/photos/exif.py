@@ -64,7 +64,7 @@ _SEPARATE_TAGS = frozenset((700, 33723, 34377, 34675))
 
 # How a DNG file is developed, and that it is one, but for what names camera and lens.
 _DNG_VERSION = 50706
-_DNG_TAGS = frozenset(range(50706, 52_600)) - {50708, 50735, 50736, 50827}
+_DNG_TAGS = frozenset(range(50706, 52_600)) - {50708, 50709, 50735, 50736, 50827}
 
 
 def orientation(block: bytes) -> int:
