@@ -222,9 +222,9 @@ def test_many_strips_take_no_time():
     lengths = longs("<", *[4] * 12_000)
     second = table("<", second_at, [(273, LONG, strips), (279, LONG, lengths)])
     block = header("<") + table("<", 8, main, following=second_at) + second
-    start = time.monotonic()
+    start = time.process_time()
     make_upright(block, width=40, height=60)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 @needs_exiftool
