@@ -25,8 +25,8 @@ _IFDS = (13, 18)
 # Types that only a BigTIFF has: how their items are stored, and what holds them elsewhere.
 _WIDE = {16: ("Q", LONG, "I"), 17: ("q", 9, "i")}
 
-# More than any directory has. A damaged BigTIFF can claim 2**64 entries.
-_MAXIMUM_ENTRIES = 65_535
+# More than any directory has (libtiff's limit). A damaged BigTIFF can claim 2**64.
+_MAXIMUM_ENTRIES = 4_096
 
 # More than there are strips in a thumbnail.
 _MAXIMUM_NUMBERS = 256
