@@ -8,7 +8,7 @@ import dataclasses
 import io
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 # Bytes that one item of each type takes. 129 is the UTF-8 of EXIF 3.0.
 _ITEM_SIZES = {
@@ -25,8 +25,11 @@ _IFDS = (13, 18)
 # Types that only a BigTIFF has: how their items are stored, and what holds them elsewhere.
 _WIDE = {16: ("Q", LONG, "I"), 17: ("q", 9, "i")}
 
-# More than any directory has. A damaged BigTIFF can claim 2**64 entries.
-_MAXIMUM_ENTRIES = 65_535
+# More than any directory has (libtiff's limit). A damaged BigTIFF can claim 2**64.
+_MAXIMUM_ENTRIES = 4_096
+
+# More than there are strips in a thumbnail.
+_MAXIMUM_NUMBERS = 256
 
 # Values that take more than this together are not read: no photo has so much to tell.
 _MAXIMUM_BYTES = 64 * 2**20
@@ -156,7 +159,7 @@ class TiffReader:
       DamagedError: it has no TIFF header.
     """
 
-    def __init__(self, file: bytes | bytearray | memoryview | BinaryIO):
+    def __init__(self, file: bytes | bytearray | memoryview | io.BufferedIOBase):
         if isinstance(file, (bytes, bytearray, memoryview)):
             file = io.BytesIO(file)
         self._stream = file
@@ -194,10 +197,7 @@ class TiffReader:
         layout = self.layout
         if offset < layout.first_at + layout.offset_size:
             raise DamagedError("The directory lies in the header.")
-        number = int.from_bytes(
-            self.read(offset, layout.number_size),
-            "little" if layout.order == "<" else "big",
-        )
+        number = self._entries_at(offset)
         start = offset + layout.number_size
         present = min(
             number, _MAXIMUM_ENTRIES, (self.size - start) // layout.entry_size
@@ -214,18 +214,23 @@ class TiffReader:
             following = 0
         return Table(offset, entries, next_at, following)
 
-    def tables(self) -> Iterator[Table]:
-        """Reads the tables of the pages, up to the first that is damaged."""
+    def _entries_at(self, offset: int) -> int:
+        """How many entries a table claims to have."""
+        item = self.layout.order + ("Q" if self.layout.big else "H")
+        return struct.unpack(item, self.read(offset, self.layout.number_size))[0]
+
+    def page_offsets(self) -> Iterator[int]:
+        """Where the tables of the pages begin, up to the first that is damaged."""
         seen = set()
         offset = self.first
         while offset and offset not in seen:
+            yield offset
             seen.add(offset)
             try:
-                table = self.table(offset)
+                size = self.layout.table_size(self._entries_at(offset))
+                offset = self._offset_at(offset + size - self.layout.offset_size)
             except DamagedError:
                 return
-            yield table
-            offset = table.next
 
     def extent(self, entry: Entry) -> tuple[int, int] | None:
         """Where the value of an entry begins and ends, if not in the entry itself."""
@@ -255,8 +260,8 @@ class TiffReader:
         return self.read(start, end - start) if end <= self.size else b""
 
     def numbers(self, entry: Entry) -> tuple[int, ...]:
-        """Reads the value of an entry of unsigned integers; nothing if it has others."""
-        if entry.kind not in _UNSIGNED:
+        """Reads the value of an entry of a few unsigned integers; nothing of others."""
+        if entry.kind not in _UNSIGNED or entry.items > _MAXIMUM_NUMBERS:
             return ()
         item = self.layout.order + _UNSIGNED[entry.kind]
         return tuple(
@@ -352,8 +357,7 @@ def pack_directory(
         offset = end + len(rest)
         kind = LONG8 if layout.big else LONG
         entries.append(Entry(tag, kind, 1, layout.pack_offset(offset)))
-        packed = pack_directory(child, layout, offset)
-        rest += packed + bytes(len(packed) % 2)
+        rest += pack_directory(child, layout, offset)
     table = struct.pack(layout.order + ("Q" if layout.big else "H"), number)
     table += b"".join(entry.pack(layout) for entry in sorted(entries))
     return table + layout.pack_offset(following) + rest

@@ -6,10 +6,11 @@ their maker knows, hence a block is patched where it stands rather than written 
 Damaged blocks are no error: what can be read of them is kept.
 """
 
+import io
 import itertools
 import struct
 from collections.abc import Sequence
-from typing import BinaryIO, Literal
+from typing import Literal
 
 from colorgan_jax.photos.directories import (
     LONG,
@@ -64,7 +65,7 @@ _SEPARATE_TAGS = frozenset((700, 33723, 34377, 34675))
 
 # How a DNG file is developed, and that it is one, but for what names camera and lens.
 _DNG_VERSION = 50706
-_DNG_TAGS = frozenset(range(50706, 52_600)) - {50708, 50735, 50736, 50827}
+_DNG_TAGS = frozenset(range(50706, 52_600)) - {50708, 50709, 50735, 50736, 50827}
 
 
 def orientation(block: bytes) -> int:
@@ -179,20 +180,21 @@ def _remove_thumbnail(
             end = min(start + length, len(patched))
             if start >= end or any(a < end and start < b for a, b in kept):
                 continue
-            if any(patched[end:]) or any(end <= a for a, _ in kept):
+            if patched[end:].strip(b"\0") or any(end <= a for a, _ in kept):
                 patched[start:end] = bytes(end - start)
             else:
                 del patched[start:]
 
 
 def block_of_tiff(
-    file: bytes | bytearray | memoryview | BinaryIO, page: int = 0
+    file: bytes | bytearray | memoryview | io.BufferedIOBase, page: int = 0
 ) -> bytes:
     """Makes an EXIF block of what a page of a TIFF or BigTIFF file says of its photo.
 
     Tags that say how the pixels are stored are left out, and those that are carried
     apart: the ICC profile, XMP, IPTC and the resources of Photoshop. Private tags are
-    kept, up to 64 MiB together.
+    kept, up to 64 MiB together. Maker notes are kept to the byte; where they hold offsets
+    into the file, these no longer lead anywhere.
 
     Args:
       file: the content of the file, or a stream that can seek.
@@ -204,10 +206,10 @@ def block_of_tiff(
     """
     try:
         tiff = TiffReader(file)
+        offset = next(itertools.islice(tiff.page_offsets(), page, None), 0)
+        directory = _description(tiff, tiff.table(offset))
     except DamagedError:
         return b""
-    table = next(itertools.islice(tiff.tables(), page, None), None)
-    directory = _description(tiff, table) if table else None
     if not directory:
         return b""
     layout = Layout(tiff.layout.order, big=False)
@@ -227,12 +229,13 @@ def _description(tiff: TiffReader, table: Table) -> Directory:
     return directory
 
 
-def add_to_tiff(stream: BinaryIO, blocks: Sequence[bytes]) -> None:
+def add_to_tiff(stream: io.BufferedIOBase, blocks: Sequence[bytes]) -> None:
     """Adds EXIF blocks to the pages of a TIFF or BigTIFF file that was just written.
 
     The tables of the pages are written anew at the end of the file, with the tags of the
     blocks among them: those that `block_of_tiff` would keep. A tag that a page has
-    already stays as it is there, so that resolution and software are the writer's.
+    already stays as it is there, so that resolution and software are the writer's. Maker
+    notes move, as in `block_of_tiff`.
 
     Args:
       stream: the file, open for reading and writing.
@@ -247,7 +250,10 @@ def add_to_tiff(stream: BinaryIO, blocks: Sequence[bytes]) -> None:
     layout = tiff.layout
     end = tiff.size
     pointer_at = layout.first_at  # where the offset of the next table is stored
-    for block, table in zip(blocks, list(tiff.tables())[: len(blocks)], strict=True):
+    tables = [tiff.table(offset) for offset in tiff.page_offsets()]
+    if len(blocks) > len(tables):
+        raise ValueError("There are more EXIF blocks than pages in the TIFF file.")
+    for block, table in zip(blocks, tables, strict=False):
         directory = _description_in(block, layout.order)
         for entry in table.entries:
             directory.values.pop(entry.tag, None)
@@ -262,9 +268,7 @@ def add_to_tiff(stream: BinaryIO, blocks: Sequence[bytes]) -> None:
             )
             pointer = layout.pack_offset(start)
         except struct.error as error:
-            raise ValueError(
-                "With its EXIF, this is more than a classic TIFF."
-            ) from error
+            raise ValueError("A classic TIFF file has no room for its EXIF.") from error
         number = len(table.entries) + len(directory.values) + len(directory.children)
         stream.seek(end)
         stream.write(bytes(start - end) + packed)

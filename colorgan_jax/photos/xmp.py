@@ -31,14 +31,12 @@ _ORIENTATION = (_TIFF, "Orientation")
 _COMPOSITE_WITH_GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 _SYSTEM = "colorgan_jax"
 
-# Replaced, or no longer true of a photo that is upright, sRGB and in color.
+_PROVENANCE = frozenset(
+    (_DIGITAL_SOURCE_TYPE, _SYSTEM_USED, _SYSTEM_VERSION_USED, _SOURCE, _SETTINGS)
+)
+# No longer true of a photo that is upright, sRGB and in color.
 _OUTDATED = frozenset(
     (
-        _DIGITAL_SOURCE_TYPE,
-        _SYSTEM_USED,
-        _SYSTEM_VERSION_USED,
-        _SOURCE,
-        _SETTINGS,
         _ORIENTATION,
         (_XMP, "Thumbnails"),
         (_TIFF, "ImageWidth"),
@@ -65,6 +63,7 @@ _EMPTY_PACKET = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 
 _ATTRIBUTE = re.compile(rb"""\s+([^\s=]+)\s*=\s*(?:"[^"]*"|'[^']*')""")
 _START_TAG = re.compile(rb"<[^\s/>]+((?:" + _ATTRIBUTE.pattern + rb")*)\s*(/?)>")
+_WRAPPER = re.compile(rb"\A\s*<\?xpacket begin=[^>]*\?>")
 _PADDING = re.compile(rb"\s+(<\?xpacket end)")
 
 # Between namespace, name and prefix as the parser gives them. In a packet it can stand
@@ -122,7 +121,9 @@ class _Packet:
         self._parser.EndElementHandler = self._end_element
         self._parser.CharacterDataHandler = self._text.append
         try:
-            self._parser.Parse(self.content, True)
+            # Spaces in its place: some programs garble the byte order mark in it.
+            content = _WRAPPER.sub(lambda found: b" " * len(found[0]), self.content)
+            self._parser.Parse(content, True)
         except expat.ExpatError as error:
             raise _DamagedError(str(error)) from error
         if not self.rdf_end:
@@ -232,6 +233,24 @@ def _as_utf8(packet: bytes) -> bytes:
     return packet.removeprefix(codecs.BOM_UTF8).rstrip(b"\0")
 
 
+def make_upright(packet: bytes | None) -> bytes:
+    """Makes a packet describe the photo as it is written: upright, sRGB, no thumbnail.
+
+    What it says of the pixels as they were stored is removed: size, color space,
+    thumbnails. The orientation, if there is one, becomes upright. All else is kept.
+
+    Args:
+      packet: the XMP packet of the photo that was read, if it has one.
+
+    Returns:
+      The packet to write, in UTF-8; b"" if there is none, or if it is damaged.
+    """
+    try:
+        return _replace_properties(_Packet(packet or b""), _OUTDATED, {})
+    except _DamagedError:
+        return b""
+
+
 def add_provenance(
     packet: bytes | None, *, source: str | None, settings: str | None, version: str
 ) -> bytes:
@@ -239,14 +258,12 @@ def add_provenance(
 
     These are the IPTC properties DigitalSourceType (a composite with what a trained
     algorithm made), AISystemUsed and AISystemVersionUsed (IPTC Photo Metadata 2025.1),
-    and two of our own by which a later run knows its results.
-
-    What the packet says of the pixels as they were stored is removed: size, color space,
-    thumbnails. The orientation, if there is one, becomes upright. All else is kept.
+    and two of our own by which a later run knows its results. All else is as
+    `make_upright` leaves it.
 
     Args:
-      packet: the XMP packet of the photo, if it has one. One that is damaged or declares
-        entities is replaced.
+      packet: the XMP packet of the photo that was read, if it has one. One that is
+        damaged or declares entities is replaced.
       source: names the photo that was colorized; hexadecimal digits, say.
       settings: names the weights and options, likewise.
       version: of colorgan_jax.
@@ -265,21 +282,33 @@ def add_provenance(
         _SOURCE: source,
         _SETTINGS: settings,
     }
+    added = {name: text for name, text in added.items() if text is not None}
+    return _replace_properties(old, _OUTDATED | _PROVENANCE, added)
+
+
+def _replace_properties(
+    old: _Packet,
+    outdated: frozenset[tuple[str, str]],
+    added: dict[tuple[str, str], str],
+) -> bytes:
+    """Splices a packet: outdated properties go, others come in a description of their own.
+
+    An outdated orientation is not lost but comes as 1.
+    """
+    added = dict(added)
     removed = []
     for description in old.descriptions:
         names = {found.name for found in description.properties}
         if _ORIENTATION in names:
             added[_ORIENTATION] = "1"
-        if names and names <= _OUTDATED:
+        if names and names <= outdated:
             removed.append((description.start, description.end))
         else:
             removed += [
                 (found.start, found.end)
                 for found in description.properties
-                if found.name in _OUTDATED
+                if found.name in outdated
             ]
-    about = old.descriptions[0].about if old.descriptions else ""
-    added = {name: text for name, text in added.items() if text is not None}
     # What is added stands last, before the space that leads to the end tag.
     place = old.before_space(old.rdf_end)
     removed.append((place, place))
@@ -289,7 +318,9 @@ def add_provenance(
     for start, end in sorted(removed):
         kept.append(old.content[position:start])
         position = end
-    kept.append(_describe(about, added))
+    if added:
+        about = old.descriptions[0].about if old.descriptions else ""
+        kept.append(_describe(about, added))
     # The padding is there for this; a JPEG file has room for 65,502 bytes in all.
     kept.append(_PADDING.sub(rb"\n\1", old.content[position:]))
     return b"".join(kept)

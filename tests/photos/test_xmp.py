@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from exiftool import needs_exiftool, read_tags, write_tags
 
-from colorgan_jax.photos.xmp import add_provenance, read_provenance
+from colorgan_jax.photos.xmp import add_provenance, make_upright, read_provenance
 
 GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
 IPTC = "http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
@@ -102,6 +102,17 @@ def test_all_else_is_kept_to_the_byte():
     )
 
 
+def test_without_provenance_only_what_is_outdated_goes():
+    result = make_upright(PACKET)
+    before, after = properties(PACKET), properties(result)
+    gone = {"Orientation", "ColorMode", "Thumbnails"}
+    expected = [item for item in before if item[0].split("}")[1] not in gone]
+    assert after == [*expected, ("{http://ns.adobe.com/tiff/1.0/}Orientation", "1")]
+    assert b"negativeFilm" in result
+    assert make_upright(result) == result
+    assert properties(make_upright(colored(PACKET))) == properties(colored(PACKET))
+
+
 def test_orientation_becomes_upright_where_there_is_one():
     name = "{http://ns.adobe.com/tiff/1.0/}Orientation"
     assert (name, "1") in properties(colored(PACKET))
@@ -135,6 +146,15 @@ def test_other_encodings_and_ends_are_read(encoding, end):
     assert colored(packet) == colored(PACKET)
 
 
+@pytest.mark.parametrize("mark", [b"\x1a", b"\xff\xfe", b""])
+def test_garbled_byte_order_mark_costs_nothing(mark):
+    # The first is how F-Spot writes it.
+    packet = PACKET.replace("\ufeff".encode(), mark)
+    expected = colored(PACKET).replace("\ufeff".encode(), mark)
+    assert colored(packet) == expected
+    assert read_provenance(expected) == ("0a1b", "2c3d")
+
+
 @pytest.mark.parametrize("prefix", ["rdf", "RDF-1"])
 def test_any_prefixes_and_a_packet_without_wrapper(prefix):
     packet = f"""<{prefix}:RDF xmlns:{prefix}="{RDF}"><{prefix}:Description
@@ -166,6 +186,9 @@ DAMAGED = {
     "nothing in the RDF": f'<rdf:RDF xmlns:rdf="{RDF}"/>'.encode(),
     "undeclared prefix": PACKET.replace(b"xmlns:dc=", b"xmlns:cd="),
     "half of UTF-16": PACKET.decode().encode("utf-16")[:-1],
+    "a harmless DOCTYPE": PACKET.replace(
+        b"<x:xmpmeta", b'<!DOCTYPE x [<!ENTITY e "Winter">]><x:xmpmeta', 1
+    ),
     "deep": b"<a>" * 5_000,
 }
 
@@ -174,6 +197,7 @@ DAMAGED = {
 def test_damaged_packet_is_replaced(packet):
     assert read_provenance(packet) is None
     assert colored(packet) == colored(None)
+    assert make_upright(packet) == make_upright(None) == b""
 
 
 def test_entities_are_refused():
@@ -224,6 +248,7 @@ def test_flipped_and_cut_bytes_are_no_error():
         for _ in range(random.integers(1, 4)):
             damaged[random.integers(len(damaged))] ^= 1 << random.integers(8)
         read_provenance(bytes(damaged))
+        make_upright(bytes(damaged))
         result = colored(bytes(damaged))
         assert read_provenance(result) == ("0a1b", "2c3d")
         survived += b"children" in result
