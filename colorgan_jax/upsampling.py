@@ -20,6 +20,9 @@ from colorgan_jax.photos import resize_photo
 # Of the cubic kernel, as in OpenCV: its slope at distance 1 (Keys 1981).
 _SHARPNESS = -0.75
 
+# Of an enlarged array that are computed together.
+_ROWS_AT_A_TIME = 16
+
 
 def resize(
     images: Float[Array | np.ndarray, "*batch h w C"], height: int, width: int
@@ -89,21 +92,27 @@ def upsample_parts(
     rows, columns = max(1, pixels // width), min(pixels, width)
     for top in range(0, height, rows):
         band = weights[top : top + rows]
-        used = np.flatnonzero(band.any(axis=0))
-        used = slice(used[0], used[-1] + 1)
         for left in range(0, width, columns):
             right = min(left + columns, width)
             size = len(band) * (right - left)
             for channel, limit, values in zip(widened, limits, out, strict=True):
                 values = values[:size].reshape(len(band), -1)
-                # Not `@`, whose threads get in each other's way when several photos are
-                # being painted.
-                np.einsum(
-                    "rh,hc->rc", band[:, used], channel[used, left:right], out=values
-                )
+                _mix_rows(band, channel[:, left:right], values)
                 np.clip(values, *limit, out=values)
             start = top * width + left
             yield slice(start, start + size)
+
+
+def _mix_rows(weights: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
+    """`weights @ rows`, where neighboring rows of the result take from few of `rows`.
+
+    Not by `@`, whose threads get in each other's way when several photos are painted.
+    """
+    for first in range(0, len(weights), _ROWS_AT_A_TIME):
+        band = slice(first, first + _ROWS_AT_A_TIME)
+        used = np.flatnonzero(weights[band].any(axis=0))
+        used = slice(used[0], used[-1] + 1)
+        np.einsum("rh,hc->rc", weights[band, used], rows[used], out=out[band])
 
 
 @functools.lru_cache(maxsize=32)
