@@ -10,6 +10,7 @@ import functools
 import math
 from collections.abc import Callable
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,15 +19,25 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
 
 from colorgan_jax.compilation import memory_saving_options
-from colorgan_jax.lab import AB_SCALE, L_SCALE, lab_to_rgb, limit_chroma, rgb_to_lab
+from colorgan_jax.lab import (
+    AB_SCALE,
+    L_SCALE,
+    decode_levels,
+    lab_to_levels,
+    lab_to_rgb,
+    levels_to_lightness,
+    limit_chroma,
+)
 from colorgan_jax.networks.generator import Generator
 from colorgan_jax.params import Params, image_size
 from colorgan_jax.photos import Photo, resize_photo
-from colorgan_jax.upsampling import resize, upsample, upsample_bands
+from colorgan_jax.upsampling import resize, upsample, upsample_parts
 
 # On the host, the color maths of a large photo is done on this many pixels at a time: it
 # bounds the memory, and one compiled function serves photos of all sizes.
-_CHUNK_PIXELS = 2**16
+_CHUNK_PIXELS = 2**17
+# The same for pixels outside the gamut, of which there are few.
+_OUTSIDE_PIXELS = 2**14
 
 
 def predict_ab(
@@ -165,16 +176,26 @@ def photo_lightness(pixels: Shaped[np.ndarray, "H W *C"]) -> Float[np.ndarray, "
         )
     if pixels.ndim == 2:
         return np.take(_gray_lightness(pixels.dtype), pixels)
+    linear = decode_levels(np.iinfo(pixels.dtype).max)
     L = np.empty(pixels.shape[:2], np.float32)
-    _in_chunks(_lightness, [pixels.reshape(-1, 3)], L.reshape(-1))
+    colors, lightness = pixels.reshape(-1, 3), L.reshape(-1)
+    for start in range(0, len(colors), _CHUNK_PIXELS):
+        chunk = colors[start : start + _CHUNK_PIXELS]
+        size = len(chunk)
+        if size < _CHUNK_PIXELS:
+            chunk = np.pad(chunk, [(0, _CHUNK_PIXELS - size), (0, 0)])
+        lightness[start : start + size] = np.asarray(_lightness(chunk, linear))[:size]
     return L
+
+
+_lightness = jax.jit(levels_to_lightness)
 
 
 @functools.cache
 def _gray_lightness(dtype: np.dtype) -> np.ndarray:
     """CIE lightness of each gray, float32."""
     grays = np.arange(np.iinfo(dtype).max + 1, dtype=dtype)
-    return np.asarray(_lightness(np.stack([grays] * 3, axis=-1)))
+    return photo_lightness(np.stack([grays] * 3, axis=-1)[None])[0]
 
 
 def what_the_network_sees(
@@ -237,42 +258,66 @@ def paint_photo(
     Returns:
       sRGB [H, W, 3] over the whole range of the dtype.
     """
-    height, width = L.shape
-    ab = saturation * ab
-    rgb = np.empty((height, width, 3), dtype)
-    paint = functools.partial(_paint, dtype=np.dtype(dtype))
-    for band, band_ab in upsample_bands(ab, L, rows=max(1, _CHUNK_PIXELS // width)):
-        _in_chunks(
-            paint,
-            [L[band].reshape(-1), band_ab.reshape(-1, 2)],
-            rgb[band].reshape(-1, 3),
+    rgb = np.empty((*L.shape, 3), dtype)
+    white = np.iinfo(rgb.dtype).max
+    colors, lightness = rgb.reshape(-1, 3), L.reshape(-1)
+    lab = _aligned(3, _CHUNK_PIXELS)
+    # Pixels outside the gamut are put aside until there are enough for a call.
+    outside = _aligned(3, _OUTSIDE_PIXELS)
+    places = np.empty(_OUTSIDE_PIXELS, int)
+    count = 0
+
+    def paint_outside() -> None:
+        painted = np.asarray(_paint(outside, white=white, limit=True)).view(dtype)
+        colors[places[:count]] = painted[:count, :3]
+
+    ab = np.float32(saturation * AB_SCALE) * ab
+    for part in upsample_parts(ab, L, lab[1:]):
+        size = part.stop - part.start
+        lab[0, :size] = lightness[part]
+        painted = np.asarray(_paint(lab, white=white))[:size]
+        cv2.cvtColor(
+            painted.view(dtype)[None], cv2.COLOR_RGBA2RGB, dst=colors[None, part]
         )
+        found = np.flatnonzero(painted[:, -1] < 0)
+        while len(found):
+            chosen = found[: _OUTSIDE_PIXELS - count]
+            new = slice(count, count + len(chosen))
+            outside[:, new] = lab[:, chosen]
+            places[new] = part.start + chosen
+            found, count = found[len(chosen) :], new.stop
+            if count == _OUTSIDE_PIXELS:
+                paint_outside()
+                count = 0
+    if count:
+        paint_outside()
     return rgb
 
 
-def _in_chunks(
-    function: Callable, arrays: list[np.ndarray], result: np.ndarray
-) -> None:
-    """Applies a function, pixel by pixel, to so many pixels that it is compiled once."""
-    for start in range(0, len(result), _CHUNK_PIXELS):
-        chunks = [array[start : start + _CHUNK_PIXELS] for array in arrays]
-        missing = _CHUNK_PIXELS - len(chunks[0])
-        if missing:
-            chunks = [
-                np.pad(chunk, [(0, missing), *[(0, 0)] * (chunk.ndim - 1)])
-                for chunk in chunks
-            ]
-        part = result[start : start + _CHUNK_PIXELS]
-        part[:] = np.asarray(function(*chunks))[: len(part)]
+@functools.partial(jax.jit, static_argnames=("white", "limit"))
+def _paint(lab: jax.Array, *, white: int, limit: bool = False) -> jax.Array:
+    """The levels of sRGB of CIE Lab, as OpenCV and photos have them: interleaved.
+
+    Args:
+      lab: float32 [3, N].
+      white: the highest level, 255 or 65535.
+      limit: whether to limit the chroma first.
+
+    Returns:
+      int32 [N, 1] whose bytes are red, green, blue and the sign, or [N, 2] of 16 bits each.
+      Where the (last) number is negative, the color is outside the gamut.
+    """
+    L, a, b = lab
+    (red, green, blue), outside = lab_to_levels(L, a, b, white, limit=limit)
+    sign = jnp.where(outside, jnp.iinfo(jnp.int32).min, 0)
+    if white > 255:
+        return jnp.stack([red | green << 16, blue | sign], axis=-1)
+    return (red | green << 8 | blue << 16 | sign)[:, None]
 
 
-@jax.jit
-def _lightness(rgb: jax.Array) -> jax.Array:
-    """CIE L [...] of uint8 or uint16 sRGB [..., 3]."""
-    return rgb_to_lab(rgb.astype(jnp.float32) / jnp.iinfo(rgb.dtype).max)[..., 0]
-
-
-@functools.partial(jax.jit, static_argnames="dtype")
-def _paint(L: jax.Array, ab: jax.Array, *, dtype: np.dtype) -> jax.Array:
-    """SRGB [N, 3] over the range of the dtype, of CIE L [N] and the network's ab [N, 2]."""
-    return jnp.round(_join(L, ab) * jnp.iinfo(dtype).max).astype(dtype)
+def _aligned(*shape: int) -> np.ndarray:
+    """A float32 array of zeros that XLA reads where it is; most others it copies first."""
+    size = math.prod(shape)
+    room = np.zeros(size + 16, np.float32)
+    start = -room.ctypes.data % 64 // room.itemsize
+    return room[start : start + size].reshape(shape)

@@ -367,6 +367,33 @@ def test_colorize_photo_equals_colorize_to_within_one_level(params, height, widt
     assert difference.max() < 1
 
 
+@pytest.mark.parametrize("saturation", [1.0, 8.0])
+def test_a_photo_of_16_bits_equals_colorize_and_one_of_8_bits(params, saturation):
+    rgb = photo(300, 600)
+    wide = Photo(rgb * np.uint16(257))
+    result = colorize_photo(params, wide, saturation=saturation).pixels
+    assert result.shape == rgb.shape and result.dtype == np.uint16
+    L = rgb_to_lab(rgb / np.float32(255))[..., 0]
+    expected = np.asarray(colorize(params, L, saturation=saturation))
+    np.testing.assert_allclose(result / 65535, expected, atol=2e-3, rtol=0)
+    eight = colorize_photo(params, Photo(rgb), saturation=saturation).pixels
+    np.testing.assert_allclose(result / 257, eight, atol=0.51, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_colorize_photo_keeps_the_lightness_to_one_level(params, dtype):
+    white = np.iinfo(dtype).max
+    random = np.random.default_rng(5)
+    levels = np.linspace(0, white, 300 * 500).reshape(300, 500)
+    levels = np.clip(levels + random.normal(0, white / 20, levels.shape), 0, white)
+    rgb = levels.astype(dtype)[..., None].repeat(3, axis=-1)
+    result = colorize_photo(params, Photo(rgb), saturation=3.0).pixels
+    L = skimage.color.rgb2lab(result / white)[..., 0]
+    gray = white * skimage.color.lab2rgb(np.stack([L, 0 * L, 0 * L], axis=-1))[..., 1]
+    assert np.ptp(result.astype(int), axis=-1).mean() > white / 10  # color was put in
+    assert np.abs(gray - rgb[..., 0]).max() < 1
+
+
 def test_a_photo_of_one_color_is_seen_alike_at_every_size(params):
     # Averaging over areas keeps it what it is, so that the colors do not depend on the size.
     small, large = np.full((SIZE, SIZE), 60.0), np.full((200, 333), 60.0)
@@ -419,7 +446,12 @@ def test_colorize_photo_compiles_nothing_for_another_size(params):
 
 @pytest.mark.parametrize(
     "pixels",
-    [np.zeros((4, 4, 4), "u1"), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), "u1")],
+    [
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3)),
+        np.zeros((4, 4, 3), np.int16),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
 )
 @pytest.mark.usefixtures("unchecked")
 def test_colorize_photo_refuses_other_arrays(params, pixels):
