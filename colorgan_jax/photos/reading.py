@@ -3,6 +3,7 @@
 import io
 import math
 import os
+import re
 import stat
 import struct
 import warnings
@@ -47,8 +48,10 @@ _OTHER_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8")
 
 _JPEG_SCAN = 0xDA
 _JPEG_END = b"\xff\xd9"
+# What ends the data of a scan: any marker but restarts and an 0xFF that is data.
+_JPEG_MARKER = re.compile(rb"\xff[^\0\xff\xd0-\xd7]")
 _EXIF_PREFIX = b"Exif\0\0"
-# More zeros in a row than the scans of a progressive JPEG hold.
+# More zeros in a row than the first scan of some frequencies of a progressive JPEG holds.
 _HOLE_BYTES = 32
 
 # Where a PNG file says how many bits its samples have, and of what kind they are.
@@ -328,17 +331,25 @@ def _decode_jpeg(
 def _has_hole(content: bytes) -> bool:
     """Whether there are zeros in a progressive JPEG where coefficients should be.
 
-    Its decoder takes them for coefficients, and no warning tells. But no encoder writes so
-    many zeros: it counts empty blocks instead.
+    Its decoder takes them for coefficients, and no warning tells. But in the first scan of
+    some frequencies no encoder writes so many zeros: it counts empty blocks instead.
     """
     position = 2
-    while (
-        content[position + 1] != _JPEG_SCAN
-    ):  # Segments of metadata, tables and sizes.
+    while position + 4 <= len(content):
+        marker = content[position + 1]
         (size,) = struct.unpack_from(">H", content, position + 2)
         position += 2 + size
-    end = content.find(_JPEG_END, position)
-    return bytes(_HOLE_BYTES) in content[position:end]
+        if marker == _JPEG_SCAN:
+            lowest_frequency, _, bits = content[position - 3 : position]
+            found = _JPEG_MARKER.search(content, position)
+            end = found.start() if found else len(content)
+            is_first = lowest_frequency > 0 and bits >> 4 == 0
+            if is_first and bytes(_HOLE_BYTES) in content[position:end]:
+                return True
+            position = end
+        if content.startswith(_JPEG_END, position):
+            break
+    return False
 
 
 def _bits(image: Image.Image) -> tuple[int, ...]:

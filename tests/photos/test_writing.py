@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, ImageCms
 
 from colorgan_jax.photos import Metadata, Photo, encode_photo, read_photo
 
@@ -95,7 +95,7 @@ def test_what_was_lossy_stays_lossy_and_close(format):
     back = read_photo(encoded)
     assert back.format == format and not back.lossless
     difference = np.abs(back.pixels.astype(int) - original.pixels)
-    assert 0 < difference.mean() < 2
+    assert 0 < difference.mean() < 3  # WebP halves the resolution of colors.
     rough = encode_photo(original, format, quality=20)
     assert format == "JPEG2000" or len(rough) < len(encoded)
 
@@ -174,7 +174,8 @@ def test_exiftool_finds_it_all_and_nothing_to_complain_of(format, tmp_path):
 def test_colors_are_tagged_as_srgb():
     for format in ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"]:
         image = Image.open(io.BytesIO(encode_photo(photo(), format)))
-        assert b"sRGB" in image.info["icc_profile"], format
+        profile = io.BytesIO(image.info["icc_profile"])
+        assert "sRGB" in ImageCms.getProfileDescription(profile), format
 
 
 def test_pages_stay_together_each_with_its_own_metadata():
