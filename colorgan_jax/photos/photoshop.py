@@ -10,6 +10,8 @@ from collections.abc import Iterable
 # As Photoshop 5 and 4 write them.
 _THUMBNAILS = (0x040C, 0x0409)
 
+_IPTC = b"\x04\x04"
+
 _SIGNATURES = (b"8BIM", b"PHUT", b"DCSR", b"AgHg", b"MeSa")
 _APP13 = b"\xff\xed"
 _PREFIX = b"Photoshop 3.0\0"
@@ -64,6 +66,12 @@ def resources_of_jpeg(segments: Iterable[tuple[str, bytes]]) -> bytes:
         elif name == "APP13" and content.startswith(_OLD_PREFIX):
             joined.append(content[_OLD_PREFIX_BYTES:])
     return b"".join(joined)
+
+
+def resource_of_iptc(record: bytes) -> bytes:
+    """Makes an image resource block of an IPTC record, which stands alone in TIFF files."""
+    size = struct.pack(">I", len(record))
+    return b"8BIM" + _IPTC + b"\0\0" + size + record + bytes(len(record) % 2)
 
 
 def app13_segments(resources: bytes) -> bytes:

@@ -4,12 +4,14 @@ A gray photo has no color profile in its file, which means sRGB's curve; a color
 that of sRGB.
 """
 
+import dataclasses
 import io
+import itertools
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -18,21 +20,46 @@ from PIL import Image, PngImagePlugin
 
 from colorgan_jax.errors import OutputError, PhotoError
 from colorgan_jax.paths import replace_file
-from colorgan_jax.photos.exif import add_to_tiff, byte_order, make_upright
+from colorgan_jax.photos import exif, xmp
 from colorgan_jax.photos.formats import (
     FORMATS,
     JPEG2000_EXIF_BOX,
     JPEG2000_XMP_BOX,
     PNG_XMP_KEY,
 )
-from colorgan_jax.photos.photo import Photo, to_8_bits
-from colorgan_jax.photos.photoshop import app13_segments
+from colorgan_jax.photos.photo import Metadata, Photo, to_8_bits
+from colorgan_jax.photos.photoshop import app13_segments, resource_of_iptc
 from colorgan_jax.photos.profiles import SRGB_PROFILE
 
 # Of lossy formats: no loss that shows.
 _QUALITY = 95
 
+_FORMATS_OF_8_BITS = ("JPEG", "WEBP", "AVIF")
+
+# The metadata that no format but some has, for people, and who has it.
+_METADATA = {
+    "exif": "EXIF data",
+    "xmp": "XMP",
+    "photoshop": "Photoshop and IPTC data",
+    "iptc": "IPTC data",
+    "text": "text",
+    "comment": "comment",
+    "extended_xmp": "extended XMP",
+}
+_HELD = {
+    "JPEG": ("exif", "xmp", "photoshop", "comment", "extended_xmp"),
+    "PNG": ("exif", "xmp", "text"),
+    "WEBP": ("exif", "xmp"),
+    "TIFF": ("exif", "xmp", "photoshop", "iptc"),
+    "AVIF": ("exif", "xmp"),
+    "JPEG2000": ("exif", "xmp"),
+}
+
 _EXIF_PREFIX = b"Exif\0\0"
+_APP1 = b"\xff\xe1"
+# What a segment of a JPEG file has room for.
+_LARGEST_JPEG_EXIF = 65_527
+_LARGEST_JPEG_XMP = 65_502
 
 # A classic TIFF ends at 4 GiB; some room for its tables.
 _LARGEST_TIFF = 2**32 - 2**24
@@ -89,14 +116,13 @@ def encode_photo(
 ) -> bytes:
     """Encodes a photo with its metadata.
 
-    What the format cannot hold is lost: 16 bits become 8 in JPEG, WebP and AVIF, and
-    what was transparent becomes white in JPEG. A photo from a lossless file stays
-    lossless in WebP and JPEG 2000.
+    What the format cannot hold is lost: `fit_to_format` tells what that is. A photo from a
+    lossless file stays lossless in WebP and JPEG 2000.
 
     Args:
       photo: what to write; several are the pages of a TIFF file.
       format: "JPEG", "PNG", "WEBP", "TIFF", "AVIF" or "JPEG2000".
-      quality: of lossy formats, from 1 to 100.
+      quality: of lossy formats but JPEG 2000, from 1 to 100.
 
     Returns:
       The content of a file.
@@ -106,38 +132,136 @@ def encode_photo(
     """
     pages = [photo] if isinstance(photo, Photo) else list(photo)
     if format == "TIFF":
-        return _encode_tiff(pages)
+        encoded = io.BytesIO()
+        write_tiff(encoded, pages, pixels=sum(page.pixels.size for page in pages))
+        return encoded.getvalue()
     (page,) = pages
     try:
-        return _ENCODERS[format](page, quality)
+        return _ENCODERS[format](fit_to_format(page, format), quality)
     # Pillow raises one or the other; so does OpenCV's own error derive from Exception.
     except (OSError, ValueError, cv2.error) as error:
         raise PhotoError(f"{error}.") from error
 
 
+def fit_to_format(photo: Photo, format: str) -> Photo:
+    """Takes from a photo what files of a format cannot hold.
+
+    Args:
+      photo: any photo.
+      format: as for `encode_photo`.
+
+    Returns:
+      What `encode_photo` writes, with a remark for everything that is lost.
+    """
+    name = FORMATS[format].name
+    remarks = list(photo.remarks)
+    if format in _FORMATS_OF_8_BITS and photo.pixels.dtype == np.uint16:
+        remarks.append(f"{name} keeps 8 of its 16 bits")
+        alpha = None if photo.alpha is None else to_8_bits(photo.alpha)
+        photo = dataclasses.replace(photo, pixels=to_8_bits(photo.pixels), alpha=alpha)
+    if format == "JPEG" and photo.alpha is not None:
+        remarks.append("JPEG has no transparency, it is on white instead")
+        photo = photo.opaque()
+
+    metadata = photo.metadata
+    lost = [field for field in _METADATA if field not in _HELD[format]]
+    if format == "JPEG":
+        if metadata.iptc and not metadata.photoshop:
+            metadata = dataclasses.replace(
+                metadata, photoshop=resource_of_iptc(metadata.iptc), iptc=b""
+            )
+        if len(metadata.exif) > _LARGEST_JPEG_EXIF:
+            lost.append("exif")
+        if len(xmp.make_upright(metadata.xmp)) > _LARGEST_JPEG_XMP:
+            lost.append("xmp")
+    for field in lost:
+        if getattr(metadata, field):
+            remarks.append(f"{name} has no room for its {_METADATA[field]}")
+    nothing = {field: getattr(Metadata(), field) for field in lost}
+    metadata = dataclasses.replace(metadata, **nothing)
+    return dataclasses.replace(photo, metadata=metadata, remarks=tuple(remarks))
+
+
+def write_tiff(stream: BinaryIO, pages: Iterable[Photo], *, pixels: int) -> None:
+    """Writes the pages of a TIFF file one after the other, compressed without loss.
+
+    Args:
+      stream: an empty file, open for reading and writing.
+      pages: drawn one by one, so that they need not be in memory together.
+      pixels: numbers in all pages together, which decide whether a classic TIFF holds them.
+
+    Raises:
+      OSError: the file cannot be written.
+    """
+    pages = iter(pages)
+    first = next(pages)
+    order = exif.byte_order(first.metadata.exif)
+    blocks = []
+    with tifffile.TiffWriter(
+        stream,
+        byteorder=order,
+        bigtiff=pixels * first.pixels.itemsize > _LARGEST_TIFF,
+    ) as writer:
+        for page in itertools.chain([first], pages):
+            _write_page(writer, fit_to_format(page, "TIFF"))
+            blocks.append(_exif_of(page))
+    exif.add_to_tiff(stream, blocks)
+
+
+def _write_page(writer: tifffile.TiffWriter, page: Photo) -> None:
+    pixels = page.pixels
+    if page.alpha is not None:
+        pixels = np.dstack([pixels, page.alpha])
+    is_color = page.pixels.ndim == 3
+    metadata = page.metadata
+    tags = (
+        (_XMP_TAG, _BYTE, xmp.make_upright(metadata.xmp)),
+        (_IPTC_TAG, _UNDEFINED, metadata.iptc),
+        (_PHOTOSHOP_TAG, _BYTE, metadata.photoshop),
+    )
+    writer.write(
+        pixels,
+        photometric="rgb" if is_color else "minisblack",
+        planarconfig="contig" if pixels.ndim == 3 else None,
+        extrasamples=None if page.alpha is None else ["unassalpha"],
+        compression="zlib",
+        predictor=True,
+        iccprofile=SRGB_PROFILE if is_color else None,
+        resolution=metadata.dpi,
+        resolutionunit="inch" if metadata.dpi else None,
+        software=False,
+        metadata=None,
+        extratags=[
+            (tag, kind, len(content), content, True)
+            for tag, kind, content in tags
+            if content
+        ],
+    )
+
+
 def _exif_of(photo: Photo) -> bytes:
     height, width = photo.pixels.shape[:2]
-    return make_upright(photo.metadata.exif, width=width, height=height)
+    return exif.make_upright(photo.metadata.exif, width=width, height=height)
 
 
 def _options(photo: Photo) -> dict[str, Any]:
     """What Pillow's encoders take in common."""
-    exif = _exif_of(photo)
-    options: dict[str, Any] = {"exif": _EXIF_PREFIX + exif if exif else b""}
+    block = _exif_of(photo)
+    options: dict[str, Any] = {"exif": _EXIF_PREFIX + block if block else b""}
     if photo.pixels.ndim == 3:
         options["icc_profile"] = SRGB_PROFILE
-    if photo.metadata.xmp:
-        options["xmp"] = photo.metadata.xmp
+    if packet := xmp.make_upright(photo.metadata.xmp):
+        options["xmp"] = packet
     if photo.metadata.dpi:
         options["dpi"] = photo.metadata.dpi
     return options
 
 
 def _image8(photo: Photo) -> Image.Image:
-    """An image of Pillow's, of 8 bits, with alpha if there is some."""
-    image = Image.fromarray(to_8_bits(photo.pixels))
+    """An image of Pillow's, with alpha if there is some."""
+    image = Image.fromarray(photo.pixels)
     if photo.alpha is not None:
-        alpha = Image.fromarray(to_8_bits(photo.alpha))
+        alpha = Image.fromarray(photo.alpha)
         image = Image.merge(image.mode + "A", (*image.split(), alpha))
     return image
 
@@ -151,14 +275,19 @@ def _save(image: Image.Image, format: str, **options: Any) -> bytes:
 def _encode_jpeg(photo: Photo, quality: int) -> bytes:
     metadata = photo.metadata
     return _save(
-        _image8(photo.opaque()),
+        _image8(photo),
         "JPEG",
         quality=quality,
         subsampling="4:4:4",
         comment=metadata.comment or None,
-        extra=app13_segments(metadata.photoshop),
+        extra=app13_segments(metadata.photoshop)
+        + b"".join(map(_app1_segment, metadata.extended_xmp)),
         **_options(photo),
     )
+
+
+def _app1_segment(content: bytes) -> bytes:
+    return _APP1 + struct.pack(">H", 2 + len(content)) + content
 
 
 def _encode_webp(photo: Photo, quality: int) -> bytes:
@@ -188,8 +317,8 @@ def _encode_png(photo: Photo, quality: int) -> bytes:
         else:
             text.add_text(key, value)
     options = _options(photo)
-    if xmp := options.pop("xmp", None):
-        text.add_itxt(PNG_XMP_KEY, xmp.decode(errors="replace"))
+    if packet := options.pop("xmp", None):
+        text.add_itxt(PNG_XMP_KEY, packet.decode(errors="replace"))
     if photo.pixels.dtype == np.uint8:
         return _save(_image8(photo), "PNG", pnginfo=text, **options)
     # Pillow writes no colors of 16 bits and OpenCV no metadata: the chunks of metadata
@@ -243,53 +372,13 @@ def _encode_jpeg2000(photo: Photo, quality: int) -> bytes:
         )
     boxes = [
         (JPEG2000_EXIF_BOX, _exif_of(photo)),
-        (JPEG2000_XMP_BOX, photo.metadata.xmp),
+        (JPEG2000_XMP_BOX, xmp.make_upright(photo.metadata.xmp)),
     ]
     for kind, content in boxes:
         if content:
             size = struct.pack(">I", 8 + len(kind) + len(content))
             encoded += size + b"uuid" + kind + content
     return encoded
-
-
-def _encode_tiff(pages: Sequence[Photo]) -> bytes:
-    """Encodes pages of a TIFF file, compressed without loss."""
-    exif = [_exif_of(page) for page in pages]
-    order = byte_order(exif[0])
-    size = sum(page.pixels.nbytes for page in pages)
-    encoded = io.BytesIO()
-    with tifffile.TiffWriter(
-        encoded, byteorder=order, bigtiff=size > _LARGEST_TIFF
-    ) as writer:
-        for page in pages:
-            pixels = page.pixels
-            if page.alpha is not None:
-                pixels = np.dstack([pixels, page.alpha])
-            metadata = page.metadata
-            writer.write(
-                pixels,
-                photometric="rgb" if page.pixels.ndim == 3 else "minisblack",
-                planarconfig="contig" if pixels.ndim == 3 else None,
-                extrasamples=None if page.alpha is None else ["unassalpha"],
-                compression="zlib",
-                predictor=True,
-                iccprofile=SRGB_PROFILE if page.pixels.ndim == 3 else None,
-                resolution=metadata.dpi,
-                resolutionunit="inch" if metadata.dpi else None,
-                software=False,
-                metadata=None,
-                extratags=[
-                    (tag, kind, len(content), content, True)
-                    for tag, kind, content in (
-                        (_XMP_TAG, _BYTE, metadata.xmp),
-                        (_IPTC_TAG, _UNDEFINED, metadata.iptc),
-                        (_PHOTOSHOP_TAG, _BYTE, metadata.photoshop),
-                    )
-                    if content
-                ],
-            )
-    add_to_tiff(encoded, exif)
-    return encoded.getvalue()
 
 
 _ENCODERS = {
