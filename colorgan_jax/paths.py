@@ -1,9 +1,9 @@
 """Files that appear whole or not at all, and names that any file can hold."""
 
+import io
 import os
 import uuid
 from pathlib import Path
-from typing import BinaryIO
 
 
 class UnfinishedFile:
@@ -15,7 +15,7 @@ class UnfinishedFile:
       stream: where to write, open for reading, too.
     """
 
-    stream: BinaryIO
+    stream: io.BufferedRandom
 
     def __init__(self, folder: str | os.PathLike):
         """`folder` is where the file will be, so that naming it is a rename and no copy."""

@@ -11,7 +11,7 @@ import os
 import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import cv2
 import numpy as np
@@ -182,7 +182,9 @@ def fit_to_format(photo: Photo, format: str) -> Photo:
     return dataclasses.replace(photo, metadata=metadata, remarks=tuple(remarks))
 
 
-def write_tiff(stream: BinaryIO, pages: Iterable[Photo], *, pixels: int) -> None:
+def write_tiff(
+    stream: io.BufferedIOBase, pages: Iterable[Photo], *, pixels: int
+) -> None:
     """Writes the pages of a TIFF file one after the other, compressed without loss.
 
     Args:
