@@ -183,7 +183,7 @@ def fit_to_format(photo: Photo, format: str) -> Photo:
 
 
 def write_tiff(
-    stream: io.BufferedIOBase, pages: Iterable[Photo], *, pixels: int
+    stream: io.BytesIO | io.BufferedRandom, pages: Iterable[Photo], *, pixels: int
 ) -> None:
     """Writes the pages of a TIFF file one after the other, compressed without loss.
 

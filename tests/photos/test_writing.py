@@ -12,6 +12,7 @@ import tifffile
 from PIL import Image, ImageCms
 
 from colorgan_jax.photos import Metadata, Photo, encode_photo, read_photo
+from colorgan_jax.photos.xmp import add_provenance
 
 LOSSLESS = ["PNG", "TIFF", "WEBP", "JPEG2000"]
 XMP = (
@@ -182,7 +183,10 @@ def test_pages_stay_together_each_with_its_own_metadata():
     pages = [
         Photo(
             smooth(np.uint16, 20 + 4 * number, 30),
-            metadata=Metadata(dpi=(100.0 + number, 100.0), xmp=b"page %d" % number),
+            metadata=Metadata(
+                dpi=(100.0 + number, 100.0),
+                xmp=add_provenance(None, source=f"{number}", settings="", version="1"),
+            ),
         )
         for number in range(3)
     ]
