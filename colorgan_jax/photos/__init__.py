@@ -1,7 +1,8 @@
 """Photo files: read, resize, write and find them, with all that they hold."""
 
+from colorgan_jax.photos._temp import Header, find_files, read_header
 from colorgan_jax.photos.finding import find_photos
-from colorgan_jax.photos.formats import PHOTO_EXTENSIONS
+from colorgan_jax.photos.formats import FORMATS, PHOTO_EXTENSIONS
 from colorgan_jax.photos.photo import Metadata, Photo
 from colorgan_jax.photos.pixels import (
     NEARLY_GRAY,
@@ -17,9 +18,17 @@ from colorgan_jax.photos.reading import (
     read_rgb,
     read_square,
 )
-from colorgan_jax.photos.writing import encode_photo, write_photo
+from colorgan_jax.photos.writing import (
+    DEFAULT_QUALITY,
+    encode_photo,
+    fit_to_format,
+    write_photo,
+    write_tiff,
+)
 
 __all__ = [
+    "FORMATS",
+    "DEFAULT_QUALITY",
     "MAXIMUM_PIXELS",
     "Metadata",
     "NEARLY_GRAY",
@@ -29,6 +38,7 @@ __all__ = [
     "count_pixels",
     "encode_photo",
     "find_photos",
+    "fit_to_format",
     "ignore_pillow_warnings",
     "is_nearly_gray",
     "read_photo",
@@ -36,4 +46,5 @@ __all__ = [
     "read_square",
     "resize_photo",
     "write_photo",
+    "write_tiff",
 ]

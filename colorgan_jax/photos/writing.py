@@ -32,7 +32,7 @@ from colorgan_jax.photos.photoshop import app13_segments, resource_of_iptc
 from colorgan_jax.photos.profiles import SRGB_PROFILE
 
 # Of lossy formats: no loss that shows.
-_QUALITY = 95
+DEFAULT_QUALITY = 95
 
 _FORMATS_OF_8_BITS = ("JPEG", "WEBP", "AVIF")
 
@@ -76,7 +76,7 @@ _JPEG2000_DECIBELS = 50
 
 
 def write_photo(
-    path: str | os.PathLike, photo: Photo, *, quality: int = _QUALITY
+    path: str | os.PathLike, photo: Photo, *, quality: int = DEFAULT_QUALITY
 ) -> None:
     """Writes a photo in the format that the extension names, replacing an older file.
 
@@ -112,7 +112,7 @@ def write_photo(
 
 
 def encode_photo(
-    photo: Photo | Sequence[Photo], format: str, *, quality: int = _QUALITY
+    photo: Photo | Sequence[Photo], format: str, *, quality: int = DEFAULT_QUALITY
 ) -> bytes:
     """Encodes a photo with its metadata.
 
@@ -133,7 +133,7 @@ def encode_photo(
     pages = [photo] if isinstance(photo, Photo) else list(photo)
     if format == "TIFF":
         encoded = io.BytesIO()
-        write_tiff(encoded, pages, pixels=sum(page.pixels.size for page in pages))
+        write_tiff(encoded, pages, samples=sum(page.pixels.size for page in pages))
         return encoded.getvalue()
     (page,) = pages
     try:
@@ -183,14 +183,14 @@ def fit_to_format(photo: Photo, format: str) -> Photo:
 
 
 def write_tiff(
-    stream: io.BytesIO | io.BufferedRandom, pages: Iterable[Photo], *, pixels: int
+    stream: io.BytesIO | io.BufferedRandom, pages: Iterable[Photo], *, samples: int
 ) -> None:
     """Writes the pages of a TIFF file one after the other, compressed without loss.
 
     Args:
       stream: an empty file, open for reading and writing.
       pages: drawn one by one, so that they need not be in memory together.
-      pixels: numbers in all pages together, which decide whether a classic TIFF holds them.
+      samples: numbers in all pages together, which decide whether a classic TIFF holds them.
 
     Raises:
       OSError: the file cannot be written.
@@ -202,7 +202,7 @@ def write_tiff(
     with tifffile.TiffWriter(
         stream,
         byteorder=order,
-        bigtiff=pixels * first.pixels.itemsize > _LARGEST_TIFF,
+        bigtiff=samples * first.pixels.itemsize > _LARGEST_TIFF,
     ) as writer:
         for page in itertools.chain([first], pages):
             _write_page(writer, fit_to_format(page, "TIFF"))
