@@ -51,7 +51,7 @@ _JPEG_END = b"\xff\xd9"
 # What ends the data of a scan: any marker but restarts and an 0xFF that is data.
 _JPEG_MARKER = re.compile(rb"\xff[^\0\xff\xd0-\xd7]")
 _EXIF_PREFIX = b"Exif\0\0"
-# More zeros in a row than the first scan of some frequencies of a progressive JPEG holds.
+# More zeros in a row than most scans of a progressive JPEG hold.
 _HOLE_BYTES = 32
 
 # Where a PNG file says how many bits its samples have, and of what kind they are.
@@ -331,8 +331,8 @@ def _decode_jpeg(
 def _has_hole(content: bytes) -> bool:
     """Whether there are zeros in a progressive JPEG where coefficients should be.
 
-    Its decoder takes them for coefficients, and no warning tells. But in the first scan of
-    some frequencies no encoder writes so many zeros: it counts empty blocks instead.
+    Its decoder takes them for coefficients, and no warning tells. But no encoder writes so
+    many zeros into a scan, unless it is of the lowest frequency: it counts empty blocks.
     """
     position = 2
     while position + 4 <= len(content):
@@ -340,11 +340,10 @@ def _has_hole(content: bytes) -> bool:
         (size,) = struct.unpack_from(">H", content, position + 2)
         position += 2 + size
         if marker == _JPEG_SCAN:
-            lowest_frequency, _, bits = content[position - 3 : position]
+            lowest_frequency = content[position - 3]
             found = _JPEG_MARKER.search(content, position)
             end = found.start() if found else len(content)
-            is_first = lowest_frequency > 0 and bits >> 4 == 0
-            if is_first and bytes(_HOLE_BYTES) in content[position:end]:
+            if lowest_frequency > 0 and bytes(_HOLE_BYTES) in content[position:end]:
                 return True
             position = end
         if content.startswith(_JPEG_END, position):
