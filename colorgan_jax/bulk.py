@@ -146,8 +146,8 @@ class _Gray:
         """Takes the lightness of a photo, for a network that sees `size` pixels."""
         L = photo_lightness(photo.pixels)
         seen = what_the_network_sees(L, photo.alpha, size)
-        no_pixels = np.empty((0, 0), photo.pixels.dtype)
-        return cls(dataclasses.replace(photo, pixels=no_pixels), L, seen)
+        black = np.broadcast_to(photo.pixels.dtype.type(0), L.shape)  # takes no memory
+        return cls(dataclasses.replace(photo, pixels=black), L, seen)
 
 
 def _predict(params: Params, seen: list[np.ndarray]) -> list[np.ndarray]:

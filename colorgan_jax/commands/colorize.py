@@ -143,7 +143,7 @@ def _digest_of_settings(rendering: Rendering) -> str:
 
 
 def _describe_left_out(paths: list[Path], *, all_names: bool) -> str:
-    """A sentence about the files of folders that are no photos to us."""
+    """A sentence about the files that are no photos, or photos already named."""
     shown = paths if all_names else paths[:_NAMES_SHOWN]
     names = ", ".join(map(str, shown))
     if len(paths) > len(shown):
@@ -239,7 +239,10 @@ def _colorize(sources: list[Source], results: Results, rendering: Rendering) -> 
                 print_note(f"{job.source.path}: {remark}.")
             progress.print_line(job.source.number, str(result))
     if finished:
-        print_note(f"{finished} of {len(sources)} photos were colorized before.")
+        print_note(
+            f"{finished} of {len(sources)} photos were colorized before and are skipped;"
+            " --overwrite colorizes them anew."
+        )
     if failed:
         print_error(f"{failed} of {len(sources)} photos could not be colorized.")
     return 1 if failed else 0

@@ -98,24 +98,29 @@ def find_sources(
     """Finds the photos to colorize.
 
     A photo that is named goes into the folder `output`, those found in a folder into the
-    same subfolders of `output`. A file that is named twice, by whatever names, counts once.
+    same subfolders of `output`.
 
     Args:
       inputs: photos and folders of photos.
       output: the folder for the results; what is in it is no photo to colorize.
 
     Returns:
-      The photos, and the files of the folders that are left out.
+      The photos, and what is left out: files of the folders that are no photos, and further
+      names of one and the same file.
 
     Raises:
       CommandError: a folder holds no photos, or is the folder for the results.
       PhotoError: a folder cannot be read.
     """
-    sources: dict[tuple, Source] = {}
+    sources: dict[object, Source] = {}
     left_out: list[Path] = []
 
     def add(path: Path, wanted: Path) -> None:
-        sources.setdefault(_identity(path), Source(len(sources) + 1, path, wanted))
+        key = _key(path)
+        if key in sources:
+            left_out.append(path)
+        else:
+            sources[key] = Source(len(sources) + 1, path, wanted)
 
     for path in inputs:
         if not os.path.isdir(path):
@@ -148,12 +153,23 @@ def _find_inputs(folder: Path, output: Path) -> tuple[list[Path], list[Path]]:
     return photos, others
 
 
-def _identity(path: Path) -> tuple:
-    """Equal for all names of one file."""
+def _key(path: Path) -> object:
+    """Equal for all paths to one file, also where the file system ignores case.
+
+    Hard links are files of their own here: archives that store equal files once use them.
+    """
+    identity = _identity(path)
+    if identity is None or os.stat(path).st_nlink > 1:
+        return os.path.realpath(path)
+    return identity
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Equal for all names of one file; None if there is none."""
     try:
         status = os.stat(path)
-    except OSError:  # Reading it will tell.
-        return (os.path.abspath(path),)
+    except OSError:
+        return None
     return status.st_dev, status.st_ino
 
 
@@ -269,6 +285,11 @@ class Results:
         result = plan.result
         try:
             result.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._error(
+                f"The folder {result.parent} cannot be made", error
+            ) from error
+        try:
             with UnfinishedFile(result.parent) as file:
                 value = save(file.stream)
                 status = file.status()
@@ -284,13 +305,13 @@ class Results:
                     except FileExistsError:  # It was not there when this was planned.
                         result = self._free_name(plan.result)
         except OSError as error:
-            message = f"{result} cannot be written: {error.strerror}."
-            if error.errno in _ERRORS_OF_A_NAME and not self._is_folder_at_fault():
-                raise PhotoError(message) from error
-            raise OutputError(message) from error
+            raise self._error(f"{result} cannot be written", error) from error
 
-    def _is_folder_at_fault(self) -> bool:
-        return not self._folder.is_dir()
+    def _error(self, problem: str, error: OSError) -> PhotoError:
+        """Of one result, or of all."""
+        is_of_one = error.errno in _ERRORS_OF_A_NAME and self._folder.is_dir()
+        kind = PhotoError if is_of_one else OutputError
+        return kind(f"{problem}: {error.strerror}.")
 
     def _free_name(self, wanted: Path) -> Path:
         """The name, or with "-2", "-3", ... the first that no file has or will have."""
