@@ -18,7 +18,7 @@ import numpy.typing as npt
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
 
-from colorgan_jax.compilation import memory_saving_options
+from colorgan_jax.compilation import kept_jit, memory_saving_options
 from colorgan_jax.lab import (
     AB_SCALE,
     L_SCALE,
@@ -237,7 +237,7 @@ def _photos_predictor() -> Callable[[Params, np.ndarray], jax.Array]:
     def predict(params: Params, L: jax.Array) -> jax.Array:
         return predict_ab(params, L[..., None] / L_SCALE - 1)
 
-    return jax.jit(predict, compiler_options=memory_saving_options())
+    return kept_jit(predict, compiler_options=memory_saving_options())
 
 
 def paint_photo(
