@@ -1,6 +1,5 @@
 """Photo files: read, resize, write and find them, with all that they hold."""
 
-from colorgan_jax.photos._temp import Header, find_files, read_header
 from colorgan_jax.photos.finding import find_photos
 from colorgan_jax.photos.formats import FORMATS, PHOTO_EXTENSIONS
 from colorgan_jax.photos.photo import Metadata, Photo
