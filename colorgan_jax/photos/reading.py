@@ -3,7 +3,6 @@
 import io
 import math
 import os
-import re
 import stat
 import struct
 import warnings
@@ -11,7 +10,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import simplejpeg
 import tifffile
 from jaxtyping import UInt8
 from PIL import (
@@ -23,6 +21,7 @@ from PIL import (
 )
 
 from colorgan_jax.errors import PhotoError
+from colorgan_jax.photos import jpeg2000
 from colorgan_jax.photos.exif import block_of_tiff, orientation
 from colorgan_jax.photos.formats import (
     FORMATS,
@@ -30,6 +29,7 @@ from colorgan_jax.photos.formats import (
     JPEG2000_XMP_BOX,
     PNG_XMP_KEY,
 )
+from colorgan_jax.photos.jpeg import decode_jpeg
 from colorgan_jax.photos.photo import Metadata, Photo
 from colorgan_jax.photos.photoshop import resources_of_jpeg, without_thumbnails
 from colorgan_jax.photos.pixels import resize_photo
@@ -46,26 +46,11 @@ _OPENED = tuple(format for format in FORMATS if format != "MPO")
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _OTHER_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8")
 
-_JPEG_SCAN = 0xDA
-_JPEG_END = b"\xff\xd9"
-# What ends the data of a scan: any marker but restarts and an 0xFF that is data.
-_JPEG_MARKER = re.compile(rb"\xff[^\0\xff\xd0-\xd7]")
 _EXIF_PREFIX = b"Exif\0\0"
-# More zeros in a row than the first scan of some frequencies of a progressive JPEG holds.
-_HOLE_BYTES = 32
-
 # Where a PNG file says how many bits its samples have, and of what kind they are.
 _PNG_DEPTH_AT = 24
 _PNG_COLOR_TYPE_AT = 25
 _PNG_GRAY_ALPHA = 4
-
-# Markers of a JPEG 2000 file, and where after them stand the bits of the first component
-# and the kind of wavelet (ISO 15444-1, Annex A).
-_JPEG2000_SIZES = b"\xff\x4f\xff\x51"
-_JPEG2000_DEPTH_AT = 42
-_JPEG2000_CODING = b"\xff\x52"
-_JPEG2000_WAVELET_AT = 13
-_LOSSLESS_WAVELET = 1
 
 # Tags of TIFF files and their values (TIFF 6.0).
 _BITS = 258
@@ -259,7 +244,7 @@ def _decode(
     is_bilevel = image.mode == "1"
 
     if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
-        samples, damage = _decode_jpeg(image, content, name, minimum_size)
+        samples, damage = decode_jpeg(image, content, name, minimum_size)
         alpha = None
         remarks += damage
     elif _has_wide_colors(image, content):
@@ -290,68 +275,6 @@ def _decode(
     )
 
 
-def _decode_jpeg(
-    image: Image.Image, content: bytes, name: str, minimum_size: int | None
-) -> tuple[np.ndarray, list[str]]:
-    """Decodes a gray or RGB JPEG, and says where its data is damaged.
-
-    simplejpeg is libjpeg-turbo, as Pillow's decoder is, but tells what that warns of.
-    """
-    if minimum_size is not None:
-        image.draft(image.mode, (minimum_size, minimum_size))
-    width, height = image.size
-
-    def decode(content: bytes, *, strict: bool) -> np.ndarray:
-        pixels = simplejpeg.decode_jpeg(
-            content,
-            "GRAY" if image.mode == "L" else "RGB",
-            min_width=width,
-            min_height=height,
-            strict=strict,
-        )
-        return pixels[..., 0] if image.mode == "L" else pixels
-
-    damage = []
-    try:
-        pixels = decode(content, strict=True)
-    except ValueError as error:
-        if "Premature end of JPEG file" in str(error):
-            # All that is missing may be the end marker.
-            try:
-                return decode(content + _JPEG_END, strict=True), []
-            except ValueError:
-                raise PhotoError(f"{name} is damaged or cut short: {error}.") from error
-        pixels = decode(content, strict=False)
-        damage.append(f"it is damaged ({error}), and parts of it may be wrong")
-    if not damage and image.info.get("progressive") and _has_hole(content):
-        damage.append("it is damaged (a hole of zeros), and parts of it may be wrong")
-    return pixels, damage
-
-
-def _has_hole(content: bytes) -> bool:
-    """Whether there are zeros in a progressive JPEG where coefficients should be.
-
-    Its decoder takes them for coefficients, and no warning tells. But in the first scan of
-    some frequencies no encoder writes so many zeros: it counts empty blocks instead.
-    """
-    position = 2
-    while position + 4 <= len(content):
-        marker = content[position + 1]
-        (size,) = struct.unpack_from(">H", content, position + 2)
-        position += 2 + size
-        if marker == _JPEG_SCAN:
-            lowest_frequency, _, bits = content[position - 3 : position]
-            found = _JPEG_MARKER.search(content, position)
-            end = found.start() if found else len(content)
-            is_first = lowest_frequency > 0 and bits >> 4 == 0
-            if is_first and bytes(_HOLE_BYTES) in content[position:end]:
-                return True
-            position = end
-        if content.startswith(_JPEG_END, position):
-            break
-    return False
-
-
 def _bits(image: Image.Image) -> tuple[int, ...]:
     """Bits of each sample of a TIFF page; of other formats what Pillow decodes to."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
@@ -364,9 +287,7 @@ def _has_wide_colors(image: Image.Image, content: bytes) -> bool:
     if image.format == "PNG":
         return content[_PNG_DEPTH_AT] == 16 and image.mode in ("RGB", "RGBA")
     if image.format == "JPEG2000":
-        sizes = content.find(_JPEG2000_SIZES)
-        depth = (content[sizes + _JPEG2000_DEPTH_AT] & 0x7F) + 1 if sizes >= 0 else 8
-        return depth > 8 and image.mode in ("RGB", "RGBA")
+        return jpeg2000.bits(content) > 8 and image.mode in ("RGB", "RGBA")
     return set(_bits(image)) == {16} and image.mode in ("RGB", "RGBA")
 
 
@@ -465,8 +386,7 @@ def _is_lossless(image: Image.Image, content: bytes) -> bool:
             position += 8 + size + size % 2
         return False
     if image.format == "JPEG2000":
-        coding = content.find(_JPEG2000_CODING, content.find(_JPEG2000_SIZES))
-        return content[coding + _JPEG2000_WAVELET_AT] == _LOSSLESS_WAVELET
+        return jpeg2000.is_lossless(content)
     return image.format not in ("JPEG", "MPO", "AVIF")
 
 
@@ -488,7 +408,7 @@ def _read_metadata(image: Image.Image, content: bytes, page: int) -> Metadata:
         comment = info.get("comment", b"")
     xmp = info.get("xmp", b"")
     if image.format == "JPEG2000":
-        boxes = _jpeg2000_boxes(content)
+        boxes = jpeg2000.uuid_boxes(content)
         exif = boxes.get(JPEG2000_EXIF_BOX, b"").removeprefix(_EXIF_PREFIX)
         xmp = boxes.get(JPEG2000_XMP_BOX, b"")
     text = getattr(image, "text", {})
@@ -501,26 +421,6 @@ def _read_metadata(image: Image.Image, content: bytes, page: int) -> Metadata:
         text=tuple((key, value) for key, value in text.items() if key != PNG_XMP_KEY),
         comment=comment,
     )
-
-
-def _jpeg2000_boxes(content: bytes) -> dict[bytes, bytes]:
-    """The boxes of a JPEG 2000 file that name their kind by a UUID (ISO 15444-1, I)."""
-    boxes = {}
-    position = 0
-    while position + 8 <= len(content):
-        size, kind = struct.unpack_from(">I4s", content, position)
-        start = position + 8
-        if size == 1 and start + 8 <= len(
-            content
-        ):  # It stands in the next eight bytes.
-            (size,) = struct.unpack_from(">Q", content, start)
-            start += 8
-        if size < start - position:  # 0: up to the end of the file. Others: damaged.
-            break
-        position += size
-        if kind == b"uuid":
-            boxes[content[start : start + 16]] = content[start + 16 : position]
-    return boxes
 
 
 def _legible_dpi(dpi: Any) -> tuple[float, float] | None:
