@@ -2,6 +2,7 @@
 
 from colorgan_jax.photos.finding import find_photos
 from colorgan_jax.photos.formats import PHOTO_EXTENSIONS
+from colorgan_jax.photos.header import MAXIMUM_PIXELS, Header
 from colorgan_jax.photos.photo import Metadata, Photo
 from colorgan_jax.photos.pixels import (
     NEARLY_GRAY,
@@ -10,9 +11,9 @@ from colorgan_jax.photos.pixels import (
     resize_photo,
 )
 from colorgan_jax.photos.reading import (
-    MAXIMUM_PIXELS,
     count_pixels,
     ignore_pillow_warnings,
+    read_header,
     read_photo,
     read_rgb,
     read_square,
@@ -20,6 +21,7 @@ from colorgan_jax.photos.reading import (
 from colorgan_jax.photos.writing import encode_photo, write_photo
 
 __all__ = [
+    "Header",
     "MAXIMUM_PIXELS",
     "Metadata",
     "NEARLY_GRAY",
@@ -31,6 +33,7 @@ __all__ = [
     "find_photos",
     "ignore_pillow_warnings",
     "is_nearly_gray",
+    "read_header",
     "read_photo",
     "read_rgb",
     "read_square",

@@ -1,12 +1,14 @@
 """Photos out of files."""
 
+import contextlib
 import io
 import math
 import os
 import stat
 import struct
 import warnings
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TypeGuard
 
 import cv2
 import numpy as np
@@ -14,14 +16,13 @@ import tifffile
 from jaxtyping import UInt8
 from PIL import (
     Image,
-    ImageCms,
     JpegImagePlugin,
     TiffImagePlugin,
     UnidentifiedImageError,
 )
 
 from colorgan_jax.errors import PhotoError
-from colorgan_jax.photos import jpeg2000
+from colorgan_jax.photos import jpeg2000, webp
 from colorgan_jax.photos.exif import block_of_tiff, orientation
 from colorgan_jax.photos.formats import (
     FORMATS,
@@ -29,20 +30,27 @@ from colorgan_jax.photos.formats import (
     JPEG2000_XMP_BOX,
     PNG_XMP_KEY,
 )
+from colorgan_jax.photos.header import MAXIMUM_PIXELS, Header, too_large
 from colorgan_jax.photos.jpeg import decode_jpeg
 from colorgan_jax.photos.photo import Metadata, Photo
 from colorgan_jax.photos.photoshop import resources_of_jpeg, without_thumbnails
 from colorgan_jax.photos.pixels import resize_photo
 from colorgan_jax.photos.profiles import convert_to_srgb
+from colorgan_jax.photos.samples import (
+    divide_by_alpha,
+    lab_to_rgb,
+    turn_upright,
+    widen,
+)
 
-# Pillow's own limit, stated here so that it holds whatever other code sets it to.
-# A 24-megapixel photo takes an eighth of it.
-MAXIMUM_PIXELS = 178_956_970
+# A file, or bytes as one.
+_Stream = io.BufferedReader | io.BytesIO
 
 # As Pillow opens them: MPO files as JPEG.
 _OPENED = tuple(format for format in FORMATS if format != "MPO")
 
 # What files begin with, however damaged the rest is.
+_START_BYTES = 16
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _OTHER_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8")
 
@@ -104,20 +112,11 @@ def read_photo(
       PhotoError: the file cannot be opened, is no regular file, is empty, damaged, cut
         short, of another format, or has more than `MAXIMUM_PIXELS` pixels.
     """
-    if isinstance(file, (bytes, bytearray, memoryview)):
-        content, name = bytes(file), name or "the photo"
-    else:
-        name = name or os.fspath(file)
-        content = _read_file(file, name)
-    # A damaged file makes the decoders raise almost anything (OSError, SyntaxError,
-    # ValueError, struct.error, zlib.error, ...), hence the broad clause.
-    try:
-        with _open(content, name) as image:
+    stream, name = _open_file(file, name)
+    with stream, _as_photo_errors(name):
+        content = stream.read()
+        with _open(io.BytesIO(content), name) as image:
             return _decode(image, content, name, page, minimum_size)
-    except PhotoError:
-        raise
-    except Exception as error:
-        raise PhotoError(f"{name} is damaged or cut short: {error}.") from error
 
 
 def read_rgb(
@@ -161,19 +160,48 @@ def read_square(
     return resize_photo(read_rgb(file, name, minimum_size=size), size, size)
 
 
+def read_header(file: str | os.PathLike | bytes, name: str | None = None) -> Header:
+    """Reads what `read_photo` will find, without the pixels.
+
+    Args:
+      file: the path of the photo, or its encoded bytes.
+      name: as for `read_photo`.
+
+    Returns:
+      The size and kind of the photo; of a TIFF file, of its first page.
+
+    Raises:
+      PhotoError: as `read_photo`, as far as the header tells.
+    """
+    stream, name = _open_file(file, name)
+    with stream, _as_photo_errors(name):
+        header = _read_header(stream, name)
+        if header.width * header.height > MAXIMUM_PIXELS:
+            raise too_large(name)
+        return header
+
+
 def count_pixels(file: str | os.PathLike) -> int:
     """Height times width of a photo file, from its header alone.
 
     Raises:
-      PhotoError: `read_photo` would refuse the file, too.
+      PhotoError: as `read_header`.
     """
-    name = os.fspath(file)
-    _check_regular(file, name)
+    header = read_header(file)
+    return header.width * header.height
+
+
+@contextlib.contextmanager
+def _as_photo_errors(name: str) -> Iterator[None]:
+    """Turns whatever a damaged file makes the decoders raise into a `PhotoError`."""
+    # That is almost anything (OSError, SyntaxError, ValueError, struct.error,
+    # zlib.error, ...), hence the broad clause.
     try:
-        with Image.open(file, formats=_OPENED) as image:
-            return image.width * image.height
-    except Exception as error:  # As broad as in `read_photo`, for the same reason.
-        raise PhotoError(f"{name} has no legible header: {error}.") from error
+        yield
+    except PhotoError:
+        raise
+    except Exception as error:
+        raise PhotoError(f"{name} is damaged or cut short: {error}.") from error
 
 
 def _check_regular(file: str | os.PathLike, name: str) -> None:
@@ -189,37 +217,106 @@ def _check_regular(file: str | os.PathLike, name: str) -> None:
         raise PhotoError(f"{name} is {kind}, not a photo.")
 
 
-def _read_file(file: str | os.PathLike, name: str) -> bytes:
+def _open_file(
+    file: str | os.PathLike | bytes, name: str | None
+) -> tuple[_Stream, str]:
+    """Opens a file, or bytes as one, and says what messages call it."""
+    if isinstance(file, (bytes, bytearray, memoryview)):
+        return io.BytesIO(file), name or "the photo"
+    name = name or os.fspath(file)
     _check_regular(file, name)
     try:
-        with open(file, "rb") as stream:
-            return stream.read()
+        return open(file, "rb"), name
     except OSError as error:
         raise PhotoError(f"{name} cannot be opened: {error.strerror}.") from error
 
 
-def _open(content: bytes, name: str) -> Image.Image:
+def _open(stream: _Stream, name: str) -> Image.Image:
     """Reads the header of a photo."""
-    if not content:
+    start = _peek(stream)
+    if not start:
         raise PhotoError(f"{name} is empty.")
     try:
-        image = Image.open(io.BytesIO(content), formats=_OPENED)
-        if image.width * image.height > MAXIMUM_PIXELS:
-            raise Image.DecompressionBombError
-    except Image.DecompressionBombError as error:
-        raise PhotoError(
-            f"{name} has more than {MAXIMUM_PIXELS // 10**6} million pixels; shrink it first."
-        ) from error
+        image = Image.open(stream, formats=_OPENED)
+    except Image.DecompressionBombError as error:  # Twice as many as Pillow warns of.
+        raise too_large(name) from error
     except UnidentifiedImageError as error:
-        if content.startswith(_TIFF_STARTS):
+        if start.startswith(_TIFF_STARTS):
             problem = "is damaged, or a kind of TIFF that is not read"
-        elif content.startswith(_OTHER_STARTS):
+        elif start.startswith(_OTHER_STARTS):
             problem = "is damaged or cut short: its header is unreadable"
         else:
             names = ", ".join(known.name for known in FORMATS.values())
             problem = f"is not a photo of a known format ({names})"
         raise PhotoError(f"{name} {problem}.") from error
+    if image.width * image.height > MAXIMUM_PIXELS:
+        raise too_large(name)
+    if image.mode in ("I", "F"):
+        raise PhotoError(f"{name} holds numbers of 32 bits, not a photo's of 8 or 16.")
     return image
+
+
+def _read_header(stream: _Stream, name: str) -> Header:
+    if webp.is_webp(_peek(stream)):
+        return webp.read_webp_header(stream)
+    with _open(stream, name) as image:
+        return _header(image, stream)
+
+
+def _peek(stream: _Stream) -> bytes:
+    """What a file begins with."""
+    stream.seek(0)
+    return stream.read(_START_BYTES)
+
+
+def _header(image: Image.Image, stream: _Stream) -> Header:
+    """The header of a photo that Pillow has opened."""
+    width, height = image.size
+    if _is_tiff(image):  # Pillow has turned its size.
+        pages = image.n_frames
+        xmp = image.info.get("xmp", b"")
+    else:
+        pages = 1
+        exif, xmp = _exif_and_xmp(image, stream)
+        if orientation(exif) in (5, 6, 7, 8):
+            width, height = height, width
+    return Header(
+        format=image.format or "",
+        width=width,
+        height=height,
+        bits=_read_bits(image, _stored_bits(image, stream)),
+        pages=pages,
+        xmp=xmp,
+    )
+
+
+def _is_tiff(image: Image.Image) -> TypeGuard[TiffImagePlugin.TiffImageFile]:
+    return isinstance(image, TiffImagePlugin.TiffImageFile)
+
+
+def _stored_bits(image: Image.Image, stream: _Stream) -> int:
+    """Bits of the samples in the file of a photo."""
+    if _is_tiff(image):
+        return max(image.tag_v2.get(_BITS, (1,)))
+    if image.format == "JPEG2000":
+        return jpeg2000.bits(stream)
+    if image.format == "PNG":
+        stream.seek(_PNG_DEPTH_AT)
+        return stream.read(1)[0]
+    return 8
+
+
+def _read_bits(image: Image.Image, stored: int) -> int:
+    """Bits of the samples that are read of a photo with so many stored: 8 or 16.
+
+    Of colors Pillow reads 8 bits; those of these formats are decoded without it.
+    """
+    is_wide = image.mode.startswith("I;16") or (
+        stored > 8
+        and image.mode in ("RGB", "RGBA")
+        and image.format in ("PNG", "TIFF", "JPEG2000")
+    )
+    return 16 if is_wide else 8
 
 
 def _decode(
@@ -232,7 +329,7 @@ def _decode(
     """Decodes a photo whose header Pillow has read: `read_photo` without the opening."""
     remarks = []
     pages = 1
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
+    if _is_tiff(image):
         pages = image.n_frames
         image.seek(page)
     elif getattr(image, "is_animated", False):
@@ -242,19 +339,21 @@ def _decode(
     metadata = _read_metadata(image, content, page)
     profile = image.info.get("icc_profile")
     is_bilevel = image.mode == "1"
+    stored_bits = _stored_bits(image, io.BytesIO(content))
+    bits = _read_bits(image, stored_bits)
 
     if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
         samples, damage = decode_jpeg(image, content, name, minimum_size)
         alpha = None
         remarks += damage
-    elif _has_wide_colors(image, content):
+    elif bits == 16 and image.mode in ("RGB", "RGBA"):
         samples, alpha = _decode_wide_colors(image, content, page)
     else:
-        samples, alpha = _decode_by_pillow(image, name)
-        if max(_bits(image)) > 8 and samples.dtype == np.uint8:
+        samples, alpha = _decode_by_pillow(image)
+        if stored_bits > bits:
             remarks.append("its colors were read at 8 bits")
     if image.mode == "LAB":
-        samples = _lab_to_rgb(samples)
+        samples = lab_to_rgb(samples)
     elif profile or image.mode == "CMYK":
         samples, remark = convert_to_srgb(samples, profile or b"")
         remarks += [remark] if remark else []
@@ -262,8 +361,8 @@ def _decode(
         remarks.append("it is pure black and white, which takes no color")
     if image.format != "TIFF":  # Its decoders turn it themselves.
         turn = orientation(metadata.exif)
-        samples = _upright(samples, turn)
-        alpha = None if alpha is None else _upright(alpha, turn)
+        samples = turn_upright(samples, turn)
+        alpha = None if alpha is None else turn_upright(alpha, turn)
     return Photo(
         samples,
         alpha,
@@ -275,22 +374,6 @@ def _decode(
     )
 
 
-def _bits(image: Image.Image) -> tuple[int, ...]:
-    """Bits of each sample of a TIFF page; of other formats what Pillow decodes to."""
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        return tuple(image.tag_v2.get(_BITS, (1,)))
-    return (8,)
-
-
-def _has_wide_colors(image: Image.Image, content: bytes) -> bool:
-    """Whether a photo has 16-bit colors, which Pillow would read as 8 bits."""
-    if image.format == "PNG":
-        return content[_PNG_DEPTH_AT] == 16 and image.mode in ("RGB", "RGBA")
-    if image.format == "JPEG2000":
-        return jpeg2000.bits(content) > 8 and image.mode in ("RGB", "RGBA")
-    return set(_bits(image)) == {16} and image.mode in ("RGB", "RGBA")
-
-
 def _decode_wide_colors(
     image: Image.Image, content: bytes, page: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
@@ -298,7 +381,7 @@ def _decode_wide_colors(
     tags = getattr(image, "tag_v2", {})
     if tags.get(_PLANAR) == _SEPARATE_PLANES:
         pixels = tifffile.imread(io.BytesIO(content), key=page)
-        pixels = _upright(np.moveaxis(pixels, 0, -1), tags.get(_ORIENTATION, 1))
+        pixels = turn_upright(np.moveaxis(pixels, 0, -1), tags.get(_ORIENTATION, 1))
     else:
         buffer = np.frombuffer(content, np.uint8)
         flags = cv2.IMREAD_UNCHANGED
@@ -317,21 +400,15 @@ def _decode_wide_colors(
     if extra == _NO_ALPHA:
         return colors, None
     if extra == _MULTIPLIED_ALPHA:
-        whole = np.maximum(alpha, 1)[..., None]
-        colors = np.minimum(colors * np.float32(65535) / whole, 65535).round()
-        colors = colors.astype(np.uint16)
+        colors = divide_by_alpha(colors, alpha)
     if image.format == "PNG" and content[_PNG_COLOR_TYPE_AT] == _PNG_GRAY_ALPHA:
         colors = colors[..., 0]
     return colors, np.ascontiguousarray(alpha)
 
 
-def _decode_by_pillow(
-    image: Image.Image, name: str
-) -> tuple[np.ndarray, np.ndarray | None]:
+def _decode_by_pillow(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
     """Decodes to uint8 or uint16, [H, W], [H, W, 3] or CMYK [H, W, 4]; and alpha."""
     image.load()
-    if image.mode in ("I", "F"):
-        raise PhotoError(f"{name} holds numbers of 32 bits, not a photo's of 8 or 16.")
     if image.mode.startswith("I;16"):
         return _scaled_16_bits(image)
     alpha = None
@@ -351,52 +428,30 @@ def _scaled_16_bits(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
     if "transparency" in image.info:
         alpha = np.where(pixels == image.info["transparency"], 0, 65535)
         alpha = alpha.astype(np.uint16)
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        if _bits(image) == (12,):
-            pixels = pixels << 4 | pixels >> 8
+    if _is_tiff(image):
+        if image.tag_v2.get(_BITS) == (12,):
+            pixels = widen(pixels, 12)
         if image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
             pixels = 65535 - pixels
     return pixels, alpha
 
 
-def _lab_to_rgb(samples: np.ndarray) -> np.ndarray:
-    """SRGB of 8-bit Lab as TIFF files have it (for the white point D50)."""
-    lab = Image.fromarray(samples, mode="LAB")
-    rgb = ImageCms.profileToProfile(
-        lab,
-        ImageCms.createProfile("LAB"),
-        ImageCms.createProfile("sRGB"),
-        outputMode="RGB",
-    )
-    return np.array(rgb)
-
-
 def _is_lossless(image: Image.Image, content: bytes) -> bool:
     """Whether the file holds every pixel as it was."""
     if image.format == "WEBP":
-        position = 12
-        while (chunk := content[position : position + 4]) not in (
-            b"VP8 ",
-            b"ANMF",
-            b"",
-        ):
-            if chunk == b"VP8L":
-                return True
-            (size,) = struct.unpack_from("<I", content, position + 4)
-            position += 8 + size + size % 2
-        return False
+        return webp.is_lossless(io.BytesIO(content))
     if image.format == "JPEG2000":
-        return jpeg2000.is_lossless(content)
+        return jpeg2000.is_lossless(io.BytesIO(content))
     return image.format not in ("JPEG", "MPO", "AVIF")
 
 
 def _read_metadata(image: Image.Image, content: bytes, page: int) -> Metadata:
     """What the file says of its photo; nothing of what is illegible."""
     info = image.info
-    exif = info.get("exif", b"").removeprefix(_EXIF_PREFIX)
+    exif, xmp = _exif_and_xmp(image, io.BytesIO(content))
     dpi = info.get("dpi")
     photoshop = iptc = comment = b""
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
+    if _is_tiff(image):
         exif = block_of_tiff(content, page)
         order = "<" if content.startswith(b"II") else ">"
         photoshop = _bytes_of(image.tag_v2.get(_PHOTOSHOP), order)
@@ -406,20 +461,30 @@ def _read_metadata(image: Image.Image, content: bytes, page: int) -> Metadata:
     elif isinstance(image, JpegImagePlugin.JpegImageFile):
         photoshop = resources_of_jpeg(image.applist)
         comment = info.get("comment", b"")
-    xmp = info.get("xmp", b"")
-    if image.format == "JPEG2000":
-        boxes = jpeg2000.uuid_boxes(content)
-        exif = boxes.get(JPEG2000_EXIF_BOX, b"").removeprefix(_EXIF_PREFIX)
-        xmp = boxes.get(JPEG2000_XMP_BOX, b"")
     text = getattr(image, "text", {})
     return Metadata(
         dpi=_legible_dpi(dpi),
         exif=exif,
-        xmp=xmp.encode() if isinstance(xmp, str) else xmp,
+        xmp=xmp,
         photoshop=without_thumbnails(photoshop),
         iptc=iptc,
         text=tuple((key, value) for key, value in text.items() if key != PNG_XMP_KEY),
         comment=comment,
+    )
+
+
+def _exif_and_xmp(image: Image.Image, stream: _Stream) -> tuple[bytes, bytes]:
+    """The EXIF block of a photo, and its XMP packet."""
+    if image.format == "JPEG2000":
+        boxes = jpeg2000.uuid_boxes(stream)
+        exif = boxes.get(JPEG2000_EXIF_BOX, b"")
+        xmp = boxes.get(JPEG2000_XMP_BOX, b"")
+    else:
+        exif = image.info.get("exif", b"")
+        xmp = image.info.get("xmp", b"")
+    return (
+        exif.removeprefix(_EXIF_PREFIX),
+        xmp.encode() if isinstance(xmp, str) else xmp,
     )
 
 
@@ -441,14 +506,3 @@ def _bytes_of(value: Any, order: str) -> bytes:
     if isinstance(value, tuple) and all(isinstance(number, int) for number in value):
         return struct.pack(f"{order}{len(value)}I", *value)
     return b""
-
-
-def _upright(photo: np.ndarray, orientation: int) -> np.ndarray:
-    """Undoes an EXIF orientation from 1 to 8 (CIPA DC-008, tag 274); others are 1."""
-    if orientation in (5, 6, 7, 8):  # on its side: rows are the columns of the scene
-        photo = np.swapaxes(photo, 0, 1)
-    if orientation in (3, 4, 7, 8):
-        photo = photo[::-1]
-    if orientation in (2, 3, 6, 7):
-        photo = photo[:, ::-1]
-    return np.ascontiguousarray(photo)

@@ -12,7 +12,14 @@ import tifffile
 from PIL import Image
 
 from colorgan_jax.errors import PhotoError
-from colorgan_jax.photos import encode_photo, read_photo
+from colorgan_jax.photos import (
+    Metadata,
+    Photo,
+    count_pixels,
+    encode_photo,
+    read_header,
+    read_photo,
+)
 
 WIDE = np.random.default_rng(0).integers(0, 65536, (40, 50, 3), np.uint16)
 WIDE_ALPHA = np.random.default_rng(1).integers(0, 65536, (40, 50), np.uint16)
@@ -134,7 +141,7 @@ def test_every_page_can_be_read():
             writer.write(np.roll(WIDE, number, axis=0), photometric="rgb")
     for number in range(3):
         photo = read_photo(encoded.getvalue(), page=number)
-        assert photo.pages == 3
+        assert photo.pages == 3 == read_header(encoded.getvalue()).pages
         np.testing.assert_array_equal(photo.pixels, np.roll(WIDE, number, axis=0))
 
 
@@ -269,6 +276,72 @@ def test_a_link_to_itself_is_refused(tmp_path):
         PhotoError, match=r"loop\.jpg cannot be opened: .*symbolic link"
     ):
         read_photo(tmp_path / "loop.jpg")
+
+
+# --- Headers ---
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"></rdf:RDF></x:xmpmeta>'
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    "format", ["JPEG", "PNG", "TIFF", "WEBP", "WEBP lossy", "AVIF", "JPEG2000"]
+)
+def test_the_header_of_what_was_written(tmp_path, format, channels, bits):
+    pixels = WIDE if bits == 16 else (WIDE >> 8).astype(np.uint8)
+    photo = Photo(
+        pixels if channels == 3 else pixels[..., 0],
+        lossless=format != "WEBP lossy",
+        metadata=Metadata(xmp=XMP),
+    )
+    path = tmp_path / "named after nothing"
+    path.write_bytes(encode_photo(photo, format.removesuffix(" lossy")))
+    header = read_header(path)
+    assert (header.width, header.height, header.pages) == (50, 40, 1)
+    assert header.format == format.removesuffix(" lossy")
+    assert header.bits == (16 if bits == 16 and format in WIDE_FORMATS else 8)
+    assert header.xmp == XMP
+    assert header == read_header(path.read_bytes())
+    assert count_pixels(path) == 2000
+
+
+WIDE_FORMATS = ("PNG", "TIFF", "JPEG2000")
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])
+def test_the_header_of_a_photo_on_its_side(format):
+    exif = Image.Exif()
+    exif[274] = 6
+    image = Image.fromarray(RAMP).convert("RGB")
+    header = read_header(pillow(image, format, exif=exif))
+    assert (header.width, header.height) == (90, 120)
+
+
+def test_a_header_is_refused_where_the_photo_would_be(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "page.jpg").write_bytes(b"<html>404</html>")
+    (tmp_path / "heights.tif").write_bytes(tiff(WIDE[..., 0].astype(np.float32)))
+    # A lossless WebP of 16,384 x 16,384 pixels, of which the file holds none.
+    side = (16384 - 1) | (16384 - 1) << 14
+    chunk = b"VP8L" + struct.pack("<IBI", 5, 0x2F, side)
+    large = b"RIFF" + struct.pack("<I", 4 + len(chunk)) + b"WEBP" + chunk
+    (tmp_path / "large.webp").write_bytes(large)
+    for name, problem in {
+        "none.jpg": "cannot be opened: No such file",
+        "pipe.jpg": "is a named pipe",
+        "empty.png": "is empty",
+        "page.jpg": "is not a photo of a known format",
+        "heights.tif": "holds numbers of 32 bits",
+        "large.webp": "has more than 178 million pixels",
+    }.items():
+        for read in (read_header, count_pixels):
+            with pytest.raises(PhotoError, match=f"{name} {problem}"):
+                read(tmp_path / name)
+
+
+# --- Damage ---
 
 
 @pytest.mark.parametrize(
