@@ -31,6 +31,7 @@ from colorgan_jax.photos.formats import (
     PNG_XMP_KEY,
 )
 from colorgan_jax.photos.header import MAXIMUM_PIXELS, Header, too_large
+from colorgan_jax.photos.heif import is_heif, read_heif, read_heif_header
 from colorgan_jax.photos.jpeg import decode_jpeg
 from colorgan_jax.photos.photo import Metadata, Photo
 from colorgan_jax.photos.photoshop import resources_of_jpeg, without_thumbnails
@@ -46,11 +47,13 @@ from colorgan_jax.photos.samples import (
 # A file, or bytes as one.
 _Stream = io.BufferedReader | io.BytesIO
 
-# As Pillow opens them: MPO files as JPEG.
-_OPENED = tuple(format for format in FORMATS if format != "MPO")
+# What Pillow opens: MPO files as JPEG.
+_OPENED = tuple(
+    format for format, known in FORMATS.items() if format != "MPO" and not known.package
+)
 
 # What files begin with, however damaged the rest is.
-_START_BYTES = 16
+_START_BYTES = 256
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _OTHER_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8")
 
@@ -115,6 +118,8 @@ def read_photo(
     stream, name = _open_file(file, name)
     with stream, _as_photo_errors(name):
         content = stream.read()
+        if is_heif(content[:_START_BYTES]):
+            return read_heif(content, name)
         with _open(io.BytesIO(content), name) as image:
             return _decode(image, content, name, page, minimum_size)
 
@@ -257,8 +262,11 @@ def _open(stream: _Stream, name: str) -> Image.Image:
 
 
 def _read_header(stream: _Stream, name: str) -> Header:
-    if webp.is_webp(_peek(stream)):
+    start = _peek(stream)
+    if webp.is_webp(start):
         return webp.read_webp_header(stream)
+    if is_heif(start):
+        return read_heif_header(stream, name)
     with _open(stream, name) as image:
         return _header(image, stream)
 

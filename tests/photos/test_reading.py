@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import sys
 import zlib
 
 import cv2
@@ -276,6 +277,96 @@ def test_a_link_to_itself_is_refused(tmp_path):
         PhotoError, match=r"loop\.jpg cannot be opened: .*symbolic link"
     ):
         read_photo(tmp_path / "loop.jpg")
+
+
+# --- HEIC ---
+
+
+def heic(pixels, mode, **options):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    size = pixels.shape[1::-1]
+    image = pillow_heif.from_bytes(mode=mode, size=size, data=pixels.tobytes())
+    encoded = io.BytesIO()
+    image.save(encoded, quality=-1, chroma=444, matrix_coefficients=0, **options)
+    return encoded.getvalue()  # lossless
+
+
+SQUARES = (
+    np.random.default_rng(4).integers(0, 256, (4, 5, 3)).repeat(16, 0).repeat(16, 1)
+)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("bits", [8, 10])
+def test_heic(channels, bits):
+    # Of 10 bits each level ends as it begins, so that white is 65535.
+    ten = SQUARES * 4 + SQUARES // 64
+    stored = (ten * 64).astype(np.uint16) if bits == 10 else SQUARES.astype(np.uint8)
+    truth = (ten * 64 + ten // 16).astype(np.uint16) if bits == 10 else stored
+    alpha = truth[..., 0]
+    if channels == 4:
+        stored = np.dstack([stored, stored[..., 0]])
+    elif channels == 1:
+        stored = np.ascontiguousarray(stored[..., 0])
+        truth = truth[..., 0]
+    mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels] + (";16" if bits == 10 else "")
+    encoded = heic(stored, mode)
+    photo = read_photo(encoded)
+    assert photo.format == "HEIF" and not photo.lossless and not photo.remarks
+    np.testing.assert_array_equal(photo.pixels, truth)
+    if channels == 4:
+        np.testing.assert_array_equal(photo.alpha, alpha)
+    else:
+        assert photo.alpha is None
+    header = read_header(encoded)
+    assert (header.width, header.height) == (80, 64)
+    assert header.bits == (16 if bits == 10 else 8)
+
+
+def test_heic_on_its_side_is_turned_once():
+    pillow_heif = pytest.importorskip("pillow_heif")
+    exif = Image.Exif()
+    exif[274], exif[315] = 6, "Anna"
+    encoded = io.BytesIO()
+    image = pillow_heif.from_pillow(Image.fromarray(SQUARES.astype(np.uint8)))
+    image.save(encoded, quality=95, exif=exif.tobytes(), xmp=XMP)
+    photo = read_photo(encoded.getvalue())
+    # What was stored as the left column becomes the top row.
+    expected = np.swapaxes(SQUARES[::-1], 0, 1)
+    assert np.abs(photo.pixels.astype(int) - expected).mean() < 8
+    assert photo.metadata.exif.startswith(b"MM") and b"Anna" in photo.metadata.exif
+    header = read_header(encoded.getvalue())
+    assert (header.width, header.height) == (64, 80)
+    assert header.xmp == photo.metadata.xmp == XMP
+
+
+def test_colors_of_heic_that_are_no_srgb_are_told():
+    stored = SQUARES.astype(np.uint8)
+    photo = read_photo(heic(stored, "RGB", color_primaries=9))  # BT.2020
+    assert photo.remarks == ("its wide or HDR colors were read as sRGB",)
+
+
+def test_of_several_heic_pictures_the_main_one_is_taken():
+    pillow_heif = pytest.importorskip("pillow_heif")
+    encoded = io.BytesIO()
+    image = pillow_heif.from_pillow(Image.new("L", (64, 64), 200))
+    image.add_from_pillow(Image.new("L", (32, 32), 90))
+    image.save(encoded, quality=95, primary_index=1)
+    photo = read_photo(encoded.getvalue())
+    assert photo.pixels.shape[:2] == (32, 32) and abs(int(photo.pixels.mean()) - 90) < 2
+    remark = "it has several pictures, of which this is the main one"
+    assert photo.remarks == (remark,)
+
+
+HEIC_START = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+
+
+@pytest.mark.parametrize("read", [read_photo, read_header])
+def test_a_missing_package_is_named(read, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    how = r"phone\.heic is a HEIC photo, .*: pip install 'colorgan_jax\[heif\]'"
+    with pytest.raises(PhotoError, match=how):
+        read(HEIC_START + bytes(64), name="phone.heic")
 
 
 # --- Headers ---
