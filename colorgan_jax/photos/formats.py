@@ -53,6 +53,13 @@ FORMATS = {
     "HEIF": Format(
         "HEIC", (".heic", ".heif", ".hif"), package="pillow_heif", extra="heif"
     ),
+    "RAW": Format(
+        "RAW",
+        (".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".sr2", ".raf", ".rw2", ".orf")
+        + (".pef", ".srw", ".3fr", ".fff", ".iiq", ".erf", ".mef", ".mos", ".dcr"),
+        package="rawpy",
+        extra="raw",
+    ),
 }
 
 PHOTO_EXTENSIONS = tuple(

@@ -37,6 +37,7 @@ from colorgan_jax.photos.photo import Metadata, Photo
 from colorgan_jax.photos.photoshop import resources_of_jpeg, without_thumbnails
 from colorgan_jax.photos.pixels import resize_photo
 from colorgan_jax.photos.profiles import convert_to_srgb
+from colorgan_jax.photos.raw import is_raw, read_raw, read_raw_header
 from colorgan_jax.photos.samples import (
     divide_by_alpha,
     lab_to_rgb,
@@ -98,6 +99,8 @@ def read_photo(
 ) -> Photo:
     """Reads a photo of any format in `formats.FORMATS`, whatever its name says.
 
+    The name counts only where RAW photos cannot be told from TIFF files otherwise.
+
     Pixels keep the precision of the file, 8 or 16 bits; they are turned upright by the
     EXIF orientation, and converted to sRGB by the color profile, if there is one. Of an
     animation the first frame is taken. Threads may call this side by side; decoding
@@ -115,11 +118,13 @@ def read_photo(
       PhotoError: the file cannot be opened, is no regular file, is empty, damaged, cut
         short, of another format, or has more than `MAXIMUM_PIXELS` pixels.
     """
-    stream, name = _open_file(file, name)
+    stream, path, name = _open_file(file, name)
     with stream, _as_photo_errors(name):
         content = stream.read()
         if is_heif(content[:_START_BYTES]):
             return read_heif(content, name)
+        if is_raw(io.BytesIO(content), path):
+            return read_raw(content, name)
         with _open(io.BytesIO(content), name) as image:
             return _decode(image, content, name, page, minimum_size)
 
@@ -178,9 +183,9 @@ def read_header(file: str | os.PathLike | bytes, name: str | None = None) -> Hea
     Raises:
       PhotoError: as `read_photo`, as far as the header tells.
     """
-    stream, name = _open_file(file, name)
+    stream, path, name = _open_file(file, name)
     with stream, _as_photo_errors(name):
-        header = _read_header(stream, name)
+        header = _read_header(stream, path, name)
         if header.width * header.height > MAXIMUM_PIXELS:
             raise too_large(name)
         return header
@@ -224,14 +229,18 @@ def _check_regular(file: str | os.PathLike, name: str) -> None:
 
 def _open_file(
     file: str | os.PathLike | bytes, name: str | None
-) -> tuple[_Stream, str]:
-    """Opens a file, or bytes as one, and says what messages call it."""
+) -> tuple[_Stream, str, str]:
+    """Opens a file, or bytes as one; and says its path and what messages call it.
+
+    The path of bytes is their name, which may have the extension of their file.
+    """
     if isinstance(file, (bytes, bytearray, memoryview)):
-        return io.BytesIO(file), name or "the photo"
-    name = name or os.fspath(file)
+        return io.BytesIO(file), name or "", name or "the photo"
+    path = os.fspath(file)
+    name = name or path
     _check_regular(file, name)
     try:
-        return open(file, "rb"), name
+        return open(file, "rb"), path, name
     except OSError as error:
         raise PhotoError(f"{name} cannot be opened: {error.strerror}.") from error
 
@@ -261,12 +270,14 @@ def _open(stream: _Stream, name: str) -> Image.Image:
     return image
 
 
-def _read_header(stream: _Stream, name: str) -> Header:
+def _read_header(stream: _Stream, path: str, name: str) -> Header:
     start = _peek(stream)
     if webp.is_webp(start):
         return webp.read_webp_header(stream)
     if is_heif(start):
         return read_heif_header(stream, name)
+    if is_raw(stream, path):
+        return read_raw_header(stream, name)
     with _open(stream, name) as image:
         return _header(image, stream)
 

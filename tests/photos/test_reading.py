@@ -358,15 +358,102 @@ def test_of_several_heic_pictures_the_main_one_is_taken():
     assert photo.remarks == (remark,)
 
 
-HEIC_START = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+# --- RAW ---
+
+
+def dng(levels, **options):
+    """A DNG of a sensor's pixels (black 512, white 15000) behind red, green and blue.
+
+    Its camera sees white as (0.5, 1, 0.6), which its white balance makes up for.
+    """
+
+    def rationals(numbers):
+        return tuple(part for n in numbers for part in (round(n * 10**4), 10**4))
+
+    from_xyz = [
+        3.2405,
+        -1.5371,
+        -0.4985,
+        -0.9693,
+        1.8760,
+        0.0416,
+        0.0556,
+        -0.2040,
+        1.0572,
+    ]
+    tags = [
+        (274, "H", 1, 6, True),  # on its side
+        (271, "s", 0, "Colorgan", True),
+        (33421, "H", 2, (2, 2), True),  # red, green; green, blue
+        (33422, "B", 4, bytes([0, 1, 1, 2]), True),
+        (50706, "B", 4, bytes([1, 4, 0, 0]), True),
+        (50714, "H", 1, 512, True),
+        (50717, "H", 1, 15000, True),
+        (50721, "2i", 9, rationals(from_xyz), True),
+        (50728, "2I", 3, rationals([0.5, 1, 0.6]), True),
+        (50778, "H", 1, 21, True),  # daylight of 6,500 K
+        (700, "B", len(XMP), XMP, True),
+    ]
+    seen = np.array([[0.5, 1], [1, 0.6]])
+    sensor = levels * np.tile(seen, (levels.shape[0] // 2, levels.shape[1] // 2))
+    sensor = np.round(512 + sensor * (15000 - 512)).astype(np.uint16)
+    return tiff(sensor, photometric=32803, extratags=tags, metadata=None, **options)
+
+
+# Linear light: four patches side by side, the last of which is white.
+LIGHT = np.ones((64, 1)) * np.repeat([0.05, 0.2, 0.5, 1.0], 24)
+
+
+def test_raw_is_developed_at_16_bits_and_turned_upright():
+    pytest.importorskip("rawpy")
+    encoded = dng(LIGHT)
+    photo = read_photo(encoded, name="no extension")
+    assert photo.format == "RAW" and photo.lossless and not photo.remarks
+    assert photo.pixels.dtype == np.uint16 and photo.pixels.shape == (96, 64, 3)
+    patches = photo.pixels[12::24, 32].astype(int)  # The left one is on top now.
+    assert np.ptp(patches, axis=1).max() < 65535 // 1000  # Gray is gray.
+    # The curve of sRGB (IEC 61966-2-1); white is where LibRaw's brightening sets it.
+    light = np.array([0.05, 0.2, 0.5]) / 0.95
+    curve = 65535 * (1.055 * light ** (1 / 2.4) - 0.055)
+    np.testing.assert_allclose(patches[:3, 1], curve, rtol=0.1)
+    assert patches[3].min() == 65535
+    assert b"Colorgan" in photo.metadata.exif and photo.metadata.xmp == XMP
+    header = read_header(encoded)
+    assert (header.format, header.bits, header.xmp) == ("RAW", 16, XMP)
+    assert (header.width, header.height) == (64, 96)
+
+
+def test_raw_is_not_taken_for_its_preview():
+    pytest.importorskip("rawpy")
+    encoded = io.BytesIO()
+    with tifffile.TiffWriter(encoded) as writer:
+        preview = np.full((16, 24, 3), 90, np.uint8)
+        writer.write(preview, photometric="rgb", subfiletype=1, subifds=1)
+        writer.write(np.zeros((64, 96), np.uint16), photometric=32803)
+    photo = read_photo(encoded.getvalue(), name="photo.tif")
+    assert photo.format == "RAW" and photo.pixels.shape == (64, 96, 3)
+    # Nikon's names alone tell of some files that they are no TIFF.
+    plain = tiff(np.full((16, 24, 3), 90, np.uint8), photometric="rgb")
+    assert read_photo(plain, name="photo.tif").format == "TIFF"
+    with pytest.raises(PhotoError, match=r"photo\.NEF is "):
+        read_photo(plain, name="photo.NEF")
 
 
 @pytest.mark.parametrize("read", [read_photo, read_header])
-def test_a_missing_package_is_named(read, monkeypatch):
+@pytest.mark.parametrize("name", ["phone.heic", "camera.dng", "camera.nef", "old.cr2"])
+def test_a_missing_package_is_named(read, name, monkeypatch):
+    content = {
+        "phone.heic": b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64),
+        "camera.dng": dng(LIGHT),
+        "camera.nef": tiff(WIDE),
+        "old.cr2": b"II*\0\x10\0\0\0CR\2\0" + bytes(64),
+    }[name]
+    kind, extra = ("HEIC", "heif") if name == "phone.heic" else ("RAW", "raw")
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    how = r"phone\.heic is a HEIC photo, .*: pip install 'colorgan_jax\[heif\]'"
+    monkeypatch.setitem(sys.modules, "rawpy", None)
+    how = rf"{name} is a {kind} photo, .*: pip install 'colorgan_jax\[{extra}\]'"
     with pytest.raises(PhotoError, match=how):
-        read(HEIC_START + bytes(64), name="phone.heic")
+        read(content, name=name)
 
 
 # --- Headers ---
