@@ -98,7 +98,10 @@ def _open(stream: io.BufferedIOBase, name: str) -> Any:
         pillow_heif = importlib.import_module("pillow_heif")
     except ImportError as error:
         raise PhotoError(f"{name} cannot be read by pillow-heif: {error}.") from error
-    return pillow_heif.open_heif(stream, convert_hdr_to_8bit=False)
+    pictures = pillow_heif.open_heif(stream, convert_hdr_to_8bit=False)
+    if not len(pictures):
+        raise ValueError("it holds no picture that libheif can decode")
+    return pictures
 
 
 def _header(image: Any) -> Header:

@@ -1,8 +1,10 @@
 """RAW photos, as the sensors of cameras saw them, by the optional package rawpy (LibRaw)."""
 
+import contextlib
 import importlib
 import io
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -88,8 +90,7 @@ def read_raw_header(stream: io.BufferedIOBase, name: str) -> Header:
     """Reads the header.
 
     Raises:
-      PhotoError: rawpy is not installed.
-      Exception: of many kinds, for a damaged file.
+      PhotoError: rawpy is not installed, or the file is damaged.
     """
     with _open(stream, name) as raw:
         return _header(raw, _xmp(stream))
@@ -99,8 +100,7 @@ def read_raw(content: bytes, name: str) -> Photo:
     """Develops a photo as LibRaw does, by the camera's white balance.
 
     Raises:
-      PhotoError: rawpy is not installed, or the photo is too large.
-      Exception: of many kinds, for a damaged file.
+      PhotoError: rawpy is not installed, the file is damaged, or the photo too large.
     """
     stream = io.BytesIO(content)
     with _open(stream, name) as raw:
@@ -111,7 +111,7 @@ def read_raw(content: bytes, name: str) -> Photo:
             use_camera_wb=True,
             output_bps=header.bits,
             gamma=_SRGB_CURVE,
-            output_color=_rawpy(name).ColorSpace.sRGB,
+            output_color=importlib.import_module("rawpy").ColorSpace.sRGB,
         )
     if pixels.shape[2] == 1:
         pixels = np.ascontiguousarray(pixels[..., 0])
@@ -122,26 +122,30 @@ def read_raw(content: bytes, name: str) -> Photo:
     )
 
 
-def _rawpy(name: str) -> Any:
+@contextlib.contextmanager
+def _open(stream: io.BufferedIOBase, name: str) -> Iterator[Any]:
+    """Reads the header, and turns what LibRaw raises then and later into sentences.
+
+    Yields:
+      A `rawpy.RawPy`.
+    """
     FORMATS["RAW"].require_package(name)
     try:
-        return importlib.import_module("rawpy")
+        rawpy = importlib.import_module("rawpy")
     except ImportError as error:
         raise PhotoError(f"{name} cannot be read by rawpy: {error}.") from error
-
-
-def _open(stream: io.BufferedIOBase, name: str) -> Any:
-    """Reads the header: a `rawpy.RawPy`."""
-    rawpy = _rawpy(name)
-    raw = rawpy.RawPy()
     stream.seek(0)
     try:
-        raw.open_buffer(stream)
+        with rawpy.RawPy() as raw:
+            raw.open_buffer(stream)
+            yield raw
     except rawpy.LibRawFileUnsupportedError as error:
         raise PhotoError(
             f"{name} is damaged, or a kind of RAW that is not read."
         ) from error
-    return raw
+    except rawpy.LibRawError as error:
+        problem = error.args[0].decode()
+        raise PhotoError(f"{name} is damaged or cut short: {problem}.") from error
 
 
 def _header(raw: Any, xmp: bytes) -> Header:
