@@ -2,17 +2,14 @@
 
 import contextlib
 import io
-import math
 import os
 import stat
-import struct
 import warnings
 from collections.abc import Iterator
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import cv2
 import numpy as np
-import tifffile
 from jaxtyping import UInt8
 from PIL import (
     Image,
@@ -23,7 +20,7 @@ from PIL import (
 
 from colorgan_jax.errors import PhotoError
 from colorgan_jax.photos import jpeg2000, webp
-from colorgan_jax.photos.exif import block_of_tiff, orientation
+from colorgan_jax.photos.exif import orientation
 from colorgan_jax.photos.formats import (
     FORMATS,
     JPEG2000_EXIF_BOX,
@@ -38,11 +35,19 @@ from colorgan_jax.photos.photoshop import resources_of_jpeg, without_thumbnails
 from colorgan_jax.photos.pixels import resize_photo
 from colorgan_jax.photos.profiles import convert_to_srgb
 from colorgan_jax.photos.raw import is_raw, read_raw, read_raw_header
-from colorgan_jax.photos.samples import (
-    divide_by_alpha,
-    lab_to_rgb,
-    turn_upright,
-    widen,
+from colorgan_jax.photos.samples import lab_to_rgb, turn_upright, widen
+from colorgan_jax.photos.tiff import (
+    BITS,
+    PHOTOMETRIC,
+    TIFF_STARTS,
+    WHITE_IS_ZERO,
+    decode_tiff,
+    legible_dpi,
+    needs_tifffile,
+    read_tiff,
+    read_tiff_header,
+    read_tiff_metadata,
+    split_alpha,
 )
 
 # A file, or bytes as one.
@@ -53,9 +58,8 @@ _OPENED = tuple(
     format for format, known in FORMATS.items() if format != "MPO" and not known.package
 )
 
-# What files begin with, however damaged the rest is.
+# As much of the beginning of a file as tells what it is.
 _START_BYTES = 256
-_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _OTHER_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8")
 
 _EXIF_PREFIX = b"Exif\0\0"
@@ -63,19 +67,6 @@ _EXIF_PREFIX = b"Exif\0\0"
 _PNG_DEPTH_AT = 24
 _PNG_COLOR_TYPE_AT = 25
 _PNG_GRAY_ALPHA = 4
-
-# Tags of TIFF files and their values (TIFF 6.0).
-_BITS = 258
-_PHOTOMETRIC = 262
-_ORIENTATION = 274
-_RESOLUTION = 282
-_PLANAR = 284
-_EXTRA_SAMPLES = 338
-_IPTC = 33723
-_PHOTOSHOP = 34377
-_WHITE_IS_ZERO = 0
-_SEPARATE_PLANES = 2
-_NO_ALPHA, _MULTIPLIED_ALPHA, _PLAIN_ALPHA = 0, 1, 2
 
 
 def ignore_pillow_warnings() -> None:
@@ -125,7 +116,10 @@ def read_photo(
             return read_heif(content, name)
         if is_raw(io.BytesIO(content), path):
             return read_raw(content, name)
-        with _open(io.BytesIO(content), name) as image:
+        image = _open(io.BytesIO(content), name, page)
+        if image is None:
+            return read_tiff(content, name, page)
+        with image:
             return _decode(image, content, name, page, minimum_size)
 
 
@@ -245,19 +239,21 @@ def _open_file(
         raise PhotoError(f"{name} cannot be opened: {error.strerror}.") from error
 
 
-def _open(stream: _Stream, name: str) -> Image.Image:
-    """Reads the header of a photo."""
+def _open(stream: _Stream, name: str, page: int = 0) -> Image.Image | None:
+    """Reads the header of a photo; None if it is of a kind of TIFF unknown to Pillow."""
     start = _peek(stream)
     if not start:
         raise PhotoError(f"{name} is empty.")
     try:
         image = Image.open(stream, formats=_OPENED)
+        if _is_tiff(image):
+            image.seek(page)
     except Image.DecompressionBombError as error:  # Twice as many as Pillow warns of.
         raise too_large(name) from error
-    except UnidentifiedImageError as error:
-        if start.startswith(_TIFF_STARTS):
-            problem = "is damaged, or a kind of TIFF that is not read"
-        elif start.startswith(_OTHER_STARTS):
+    except (UnidentifiedImageError, SyntaxError) as error:
+        if start.startswith(TIFF_STARTS):
+            return None
+        if start.startswith(_OTHER_STARTS):
             problem = "is damaged or cut short: its header is unreadable"
         else:
             names = ", ".join(known.name for known in FORMATS.values())
@@ -278,7 +274,10 @@ def _read_header(stream: _Stream, path: str, name: str) -> Header:
         return read_heif_header(stream, name)
     if is_raw(stream, path):
         return read_raw_header(stream, name)
-    with _open(stream, name) as image:
+    image = _open(stream, name)
+    if image is None:
+        return read_tiff_header(stream, name)
+    with image:
         return _header(image, stream)
 
 
@@ -316,7 +315,7 @@ def _is_tiff(image: Image.Image) -> TypeGuard[TiffImagePlugin.TiffImageFile]:
 def _stored_bits(image: Image.Image, stream: _Stream) -> int:
     """Bits of the samples in the file of a photo."""
     if _is_tiff(image):
-        return max(image.tag_v2.get(_BITS, (1,)))
+        return max(image.tag_v2.get(BITS, (1,)))
     if image.format == "JPEG2000":
         return jpeg2000.bits(stream)
     if image.format == "PNG":
@@ -350,7 +349,6 @@ def _decode(
     pages = 1
     if _is_tiff(image):
         pages = image.n_frames
-        image.seek(page)
     elif getattr(image, "is_animated", False):
         remarks.append("it has several pictures, of which this is the first")
     is_lossless = _is_lossless(image, content)
@@ -365,6 +363,8 @@ def _decode(
         samples, damage = decode_jpeg(image, content, name, minimum_size)
         alpha = None
         remarks += damage
+    elif _is_tiff(image) and needs_tifffile(image.tag_v2, bits):
+        samples, alpha = decode_tiff(content, name, page)
     elif bits == 16 and image.mode in ("RGB", "RGBA"):
         samples, alpha = _decode_wide_colors(image, content, page)
     else:
@@ -396,33 +396,23 @@ def _decode(
 def _decode_wide_colors(
     image: Image.Image, content: bytes, page: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Decodes 16-bit colors: by OpenCV, or tifffile where OpenCV reads them wrongly."""
-    tags = getattr(image, "tag_v2", {})
-    if tags.get(_PLANAR) == _SEPARATE_PLANES:
-        pixels = tifffile.imread(io.BytesIO(content), key=page)
-        pixels = turn_upright(np.moveaxis(pixels, 0, -1), tags.get(_ORIENTATION, 1))
+    """Decodes 16-bit colors by OpenCV."""
+    buffer = np.frombuffer(content, np.uint8)
+    flags = cv2.IMREAD_UNCHANGED
+    if _is_tiff(image):
+        tags = image.tag_v2
+        _, pictures = cv2.imdecodemulti(buffer, flags, range=(page, page + 1))
     else:
-        buffer = np.frombuffer(content, np.uint8)
-        flags = cv2.IMREAD_UNCHANGED
-        if image.format == "TIFF":
-            _, pictures = cv2.imdecodemulti(buffer, flags, range=(page, page + 1))
-        else:
-            pictures = [cv2.imdecode(buffer, flags)]
-        if not pictures or pictures[0] is None or pictures[0].dtype != np.uint16:
-            raise ValueError("its pixels cannot be decoded")
-        pixels = pictures[0]
-        pixels[..., :3] = pixels[..., 2::-1]  # OpenCV's order is blue, green, red.
-    if pixels.shape[2] == 3:
-        return pixels, None
-    colors, alpha = np.ascontiguousarray(pixels[..., :3]), pixels[..., 3]
-    extra = tags.get(_EXTRA_SAMPLES, (_PLAIN_ALPHA,))[0]
-    if extra == _NO_ALPHA:
-        return colors, None
-    if extra == _MULTIPLIED_ALPHA:
-        colors = divide_by_alpha(colors, alpha)
+        tags = {}
+        pictures = [cv2.imdecode(buffer, flags)]
+    if not pictures or pictures[0] is None or pictures[0].dtype != np.uint16:
+        raise ValueError("its pixels cannot be decoded")
+    pixels = pictures[0]
+    pixels[..., :3] = pixels[..., 2::-1]  # OpenCV's order is blue, green, red.
+    colors, alpha = split_alpha(pixels, 3, tags)
     if image.format == "PNG" and content[_PNG_COLOR_TYPE_AT] == _PNG_GRAY_ALPHA:
-        colors = colors[..., 0]
-    return colors, np.ascontiguousarray(alpha)
+        colors = np.ascontiguousarray(colors[..., 0])
+    return colors, alpha
 
 
 def _decode_by_pillow(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
@@ -448,9 +438,9 @@ def _scaled_16_bits(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
         alpha = np.where(pixels == image.info["transparency"], 0, 65535)
         alpha = alpha.astype(np.uint16)
     if _is_tiff(image):
-        if image.tag_v2.get(_BITS) == (12,):
+        if image.tag_v2.get(BITS) == (12,):
             pixels = widen(pixels, 12)
-        if image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        if image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:
             pixels = 65535 - pixels
     return pixels, alpha
 
@@ -467,26 +457,19 @@ def _is_lossless(image: Image.Image, content: bytes) -> bool:
 def _read_metadata(image: Image.Image, content: bytes, page: int) -> Metadata:
     """What the file says of its photo; nothing of what is illegible."""
     info = image.info
-    exif, xmp = _exif_and_xmp(image, io.BytesIO(content))
-    dpi = info.get("dpi")
-    photoshop = iptc = comment = b""
     if _is_tiff(image):
-        exif = block_of_tiff(content, page)
-        order = "<" if content.startswith(b"II") else ">"
-        photoshop = _bytes_of(image.tag_v2.get(_PHOTOSHOP), order)
-        iptc = _bytes_of(image.tag_v2.get(_IPTC), order)
-        if _RESOLUTION not in image.tag_v2:
-            dpi = None  # Pillow makes one up.
-    elif isinstance(image, JpegImagePlugin.JpegImageFile):
+        return read_tiff_metadata(image.tag_v2, content, page, info.get("dpi"))
+    exif, xmp = _exif_and_xmp(image, io.BytesIO(content))
+    photoshop = comment = b""
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
         photoshop = resources_of_jpeg(image.applist)
         comment = info.get("comment", b"")
     text = getattr(image, "text", {})
     return Metadata(
-        dpi=_legible_dpi(dpi),
+        dpi=legible_dpi(info.get("dpi")),
         exif=exif,
         xmp=xmp,
         photoshop=without_thumbnails(photoshop),
-        iptc=iptc,
         text=tuple((key, value) for key, value in text.items() if key != PNG_XMP_KEY),
         comment=comment,
     )
@@ -505,23 +488,3 @@ def _exif_and_xmp(image: Image.Image, stream: _Stream) -> tuple[bytes, bytes]:
         exif.removeprefix(_EXIF_PREFIX),
         xmp.encode() if isinstance(xmp, str) else xmp,
     )
-
-
-def _legible_dpi(dpi: Any) -> tuple[float, float] | None:
-    """Pixels per inch as numbers; None where they are none."""
-    try:
-        across, down = (float(number) for number in dpi)
-    except (TypeError, ValueError, ZeroDivisionError):
-        return None
-    if not all(math.isfinite(number) and number > 0 for number in (across, down)):
-        return None
-    return across, down
-
-
-def _bytes_of(value: Any, order: str) -> bytes:
-    """The bytes of a TIFF tag, whatever kind of numbers it declares them to be."""
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, tuple) and all(isinstance(number, int) for number in value):
-        return struct.pack(f"{order}{len(value)}I", *value)
-    return b""

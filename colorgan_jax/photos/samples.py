@@ -49,7 +49,7 @@ def lab_to_rgb(lab: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "H W 3"]:
     """SRGB of 8-bit Lab as TIFF files have it (for the white point D50).
 
     Args:
-      lab: L from 0 to 255; a and b plus 128.
+      lab: L from 0 to 255; a and b in the two's complement.
     """
     rgb = ImageCms.profileToProfile(
         Image.fromarray(lab, mode="LAB"),

@@ -26,6 +26,8 @@ WIDE = np.random.default_rng(0).integers(0, 65536, (40, 50, 3), np.uint16)
 WIDE_ALPHA = np.random.default_rng(1).integers(0, 65536, (40, 50), np.uint16)
 RAMP = (np.linspace(20, 230, 120)[None] * np.ones((90, 1))).astype(np.uint8)
 
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"></rdf:RDF></x:xmpmeta>'
+
 
 def tiff(pixels, **options):
     encoded = io.BytesIO()
@@ -101,6 +103,68 @@ def test_the_fourth_sample_is_alpha_only_where_it_says_so(kind, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_gray_with_alpha_in_tiff(dtype):
+    gray, alpha = WIDE[..., 0].astype(dtype), WIDE_ALPHA.astype(dtype)
+    stored = np.dstack([gray, alpha])
+    tags = [(274, "H", 1, 6, True)]
+    encoded = tiff(
+        stored, photometric="minisblack", extrasamples=["unassalpha"], extratags=tags
+    )
+    photo = read_photo(encoded)
+    np.testing.assert_array_equal(photo.pixels, np.rot90(gray, -1))
+    np.testing.assert_array_equal(photo.alpha, np.rot90(alpha, -1))
+    header = read_header(encoded)
+    assert (header.width, header.height) == (40, 50)
+    assert header.bits == 8 * np.dtype(dtype).itemsize
+
+
+def test_more_samples_than_colors_are_left_out():
+    stored = np.dstack([WIDE, WIDE_ALPHA, WIDE_ALPHA])
+    encoded = tiff(stored, photometric="rgb", extrasamples=["unspecified"] * 2)
+    photo = read_photo(encoded)
+    np.testing.assert_array_equal(photo.pixels, WIDE)
+    assert photo.alpha is None and photo.format == "TIFF" and photo.lossless
+
+
+def test_what_only_tifffile_knows_keeps_its_metadata():
+    resolution = {"resolution": (300, 300), "resolutionunit": "inch"}
+    tags = [(315, "s", 0, "Anna", True), (700, "B", len(XMP), XMP, True)]
+    options = {"photometric": "minisblack", "planarconfig": "contig"}
+    encoded = io.BytesIO()
+    with tifffile.TiffWriter(encoded) as writer:
+        writer.write(WIDE[..., 0], photometric="minisblack")
+        writer.write(WIDE[..., :2], extratags=tags, **resolution, **options)
+    photo = read_photo(encoded.getvalue(), page=1)
+    np.testing.assert_array_equal(photo.pixels, WIDE[..., 0])
+    assert photo.pages == 2 and photo.metadata.dpi == (300, 300)
+    assert b"Anna" in photo.metadata.exif and photo.metadata.xmp == XMP
+
+
+def test_16_bit_color_with_lzma():
+    encoded = tiff(WIDE, photometric="rgb", compression="lzma")
+    np.testing.assert_array_equal(read_photo(encoded).pixels, WIDE)
+
+
+LZW, ZSTD, LERC = 5, 50000, 34887
+
+
+@pytest.mark.parametrize("compression", [LZW, ZSTD, LERC])
+def test_a_compression_that_needs_a_package_is_named(compression, monkeypatch):
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    if sys.version_info >= (3, 14) and compression == ZSTD:
+        pytest.skip("this Python decodes it by itself")
+    planes = np.ascontiguousarray(np.moveaxis(WIDE, 2, 0))
+    encoded = tiff(planes, photometric="rgb", planarconfig="separate")
+    # No package at hand writes such files: only their tag 259 is as in them.
+    encoded = encoded.replace(
+        struct.pack("<HHII", 259, 3, 1, 1), struct.pack("<HHII", 259, 3, 1, compression)
+    )
+    how = r"scan\.tif is a TIFF photo .*: pip install 'colorgan_jax\[tiff\]'"
+    with pytest.raises(PhotoError, match=how):
+        read_photo(encoded, name="scan.tif")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("kind", ["minisblack", "miniswhite"])
 def test_gray_whichever_end_is_white(kind, dtype):
     gray = WIDE[..., 0].astype(dtype)
@@ -125,10 +189,19 @@ def test_black_and_white_becomes_8_bits_and_is_told(compression):
     assert photo.remarks == ("it is pure black and white, which takes no color",)
 
 
-def test_lab_has_the_gray_of_its_lightness():
-    neutral = Image.new("L", RAMP.shape[::-1], 128)
-    image = Image.merge("LAB", (Image.fromarray(RAMP), neutral, neutral))
-    photo = read_photo(pillow(image, "TIFF"))
+@pytest.mark.parametrize("bits", [8, 16])
+def test_lab_has_the_gray_of_its_lightness(bits):
+    if bits == 8:
+        neutral = Image.new("L", RAMP.shape[::-1], 128)
+        image = Image.merge("LAB", (Image.fromarray(RAMP), neutral, neutral))
+        encoded = pillow(image, "TIFF")
+    else:  # a and b have signs
+        neutral = np.zeros(RAMP.shape, np.uint16)
+        lab = np.dstack([RAMP.astype(np.uint16) * 257, neutral, neutral])
+        encoded = tiff(lab, photometric="cielab")
+    photo = read_photo(encoded)
+    assert photo.remarks == (("its colors were read at 8 bits",) if bits == 16 else ())
+    assert read_header(encoded).bits == 8
     # L from 0 to 100 in 255 steps; L = 50 is sRGB 118.9 (CIE and IEC 61966-2-1).
     y = ((RAMP / 2.55 + 16) / 116) ** 3
     gray = 255 * (1.055 * y ** (1 / 2.4) - 0.055)
@@ -457,8 +530,6 @@ def test_a_missing_package_is_named(read, name, monkeypatch):
 
 
 # --- Headers ---
-
-XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"></rdf:RDF></x:xmpmeta>'
 
 
 @pytest.mark.parametrize("bits", [8, 16])
