@@ -18,6 +18,8 @@ class Metadata:
       iptc: an IPTC record that stands by itself, as in TIFF files.
       text: the text chunks of a PNG file by keyword.
       comment: of a JPEG file.
+      extended_xmp: what XMP a JPEG file has beyond its packet, in segments as they stand
+        in the file.
     """
 
     dpi: tuple[float, float] | None = None
@@ -27,6 +29,7 @@ class Metadata:
     iptc: bytes = b""
     text: tuple[tuple[str, str], ...] = ()
     comment: bytes = b""
+    extended_xmp: tuple[bytes, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,6 +1,7 @@
 """Photos out of files."""
 
 import contextlib
+import dataclasses
 import io
 import os
 import stat
@@ -49,6 +50,7 @@ from colorgan_jax.photos.tiff import (
     read_tiff_metadata,
     split_alpha,
 )
+from colorgan_jax.photos.xmp import make_upright
 
 # A file, or bytes as one.
 _Stream = io.BufferedReader | io.BytesIO
@@ -67,6 +69,15 @@ _EXIF_PREFIX = b"Exif\0\0"
 _PNG_DEPTH_AT = 24
 _PNG_COLOR_TYPE_AT = 25
 _PNG_GRAY_ALPHA = 4
+
+
+# Where an AVIF file says that it has more than 8 bits (AV1-ISOBMFF, 2.3).
+_AVIF_HEAD_BYTES = 2**16
+_AVIF_SETTINGS = b"av1C"
+_AVIF_HIGH_BITS = 0x40
+
+# What stands before XMP that is too large for one segment of a JPEG file.
+_EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 
 
 def ignore_pillow_warnings() -> None:
@@ -111,16 +122,8 @@ def read_photo(
     """
     stream, path, name = _open_file(file, name)
     with stream, _as_photo_errors(name):
-        content = stream.read()
-        if is_heif(content[:_START_BYTES]):
-            return read_heif(content, name)
-        if is_raw(io.BytesIO(content), path):
-            return read_raw(content, name)
-        image = _open(io.BytesIO(content), name, page)
-        if image is None:
-            return read_tiff(content, name, page)
-        with image:
-            return _decode(image, content, name, page, minimum_size)
+        photo = _read_photo(stream.read(), path, name, page, minimum_size)
+        return _without_damaged_xmp(photo)
 
 
 def read_rgb(
@@ -266,6 +269,32 @@ def _open(stream: _Stream, name: str, page: int = 0) -> Image.Image | None:
     return image
 
 
+def _read_photo(
+    content: bytes, path: str, name: str, page: int, minimum_size: int | None
+) -> Photo:
+    if is_heif(content[:_START_BYTES]):
+        return read_heif(content, name)
+    if is_raw(io.BytesIO(content), path):
+        return read_raw(content, name)
+    image = _open(io.BytesIO(content), name, page)
+    if image is None:
+        return read_tiff(content, name, page)
+    with image:
+        return _decode(image, content, name, page, minimum_size)
+
+
+def _without_damaged_xmp(photo: Photo) -> Photo:
+    """Leaves out XMP that no program could read."""
+    xmp = photo.metadata.xmp
+    if not xmp or make_upright(xmp):
+        return photo
+    return dataclasses.replace(
+        photo,
+        metadata=dataclasses.replace(photo.metadata, xmp=b""),
+        remarks=(*photo.remarks, "its XMP is damaged and left out"),
+    )
+
+
 def _read_header(stream: _Stream, path: str, name: str) -> Header:
     start = _peek(stream)
     if webp.is_webp(start):
@@ -321,6 +350,11 @@ def _stored_bits(image: Image.Image, stream: _Stream) -> int:
     if image.format == "PNG":
         stream.seek(_PNG_DEPTH_AT)
         return stream.read(1)[0]
+    if image.format == "AVIF":
+        stream.seek(0)
+        _, _, settings = stream.read(_AVIF_HEAD_BYTES).partition(_AVIF_SETTINGS)
+        is_high = len(settings) > 2 and settings[2] & _AVIF_HIGH_BITS
+        return 10 if is_high else 8  # or 12
     return 8
 
 
@@ -358,14 +392,15 @@ def _decode(
     is_bilevel = image.mode == "1"
     stored_bits = _stored_bits(image, io.BytesIO(content))
     bits = _read_bits(image, stored_bits)
+    is_wide_color = bits == 16 and image.mode in ("RGB", "RGBA")
 
     if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
         samples, damage = decode_jpeg(image, content, name, minimum_size)
         alpha = None
         remarks += damage
-    elif _is_tiff(image) and needs_tifffile(image.tag_v2, bits):
+    elif _is_tiff(image) and needs_tifffile(image.tag_v2, is_wide_color):
         samples, alpha = decode_tiff(content, name, page)
-    elif bits == 16 and image.mode in ("RGB", "RGBA"):
+    elif is_wide_color:
         samples, alpha = _decode_wide_colors(image, content, page)
     else:
         samples, alpha = _decode_by_pillow(image)
@@ -459,12 +494,19 @@ def _read_metadata(image: Image.Image, content: bytes, page: int) -> Metadata:
     info = image.info
     if _is_tiff(image):
         return read_tiff_metadata(image.tag_v2, content, page, info.get("dpi"))
+    # This reads the chunks after the pixels, too, where there may be EXIF and XMP.
+    text = getattr(image, "text", {})
     exif, xmp = _exif_and_xmp(image, io.BytesIO(content))
     photoshop = comment = b""
+    extended_xmp = ()
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         photoshop = resources_of_jpeg(image.applist)
         comment = info.get("comment", b"")
-    text = getattr(image, "text", {})
+        extended_xmp = tuple(
+            segment
+            for kind, segment in image.applist
+            if kind == "APP1" and segment.startswith(_EXTENDED_XMP)
+        )
     return Metadata(
         dpi=legible_dpi(info.get("dpi")),
         exif=exif,
@@ -472,6 +514,7 @@ def _read_metadata(image: Image.Image, content: bytes, page: int) -> Metadata:
         photoshop=without_thumbnails(photoshop),
         text=tuple((key, value) for key, value in text.items() if key != PNG_XMP_KEY),
         comment=comment,
+        extended_xmp=extended_xmp,
     )
 
 

@@ -50,16 +50,16 @@ _MISSING = "requires the 'imagecodecs' package"
 _COLORS = {WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _LAB: 3}
 
 
-def needs_tifffile(tags: Mapping[int, Any], bits: int) -> bool:
+def needs_tifffile(tags: Mapping[int, Any], is_wide_color: bool) -> bool:
     """Whether only tifffile decodes a page that Pillow can open.
 
     Args:
       tags: of the page.
-      bits: of the samples that are to be read. Colors of 16 bits are OpenCV's otherwise,
-        which reads separate planes wrongly.
+      is_wide_color: whether it has 16-bit colors, which are OpenCV's otherwise. Separate
+        planes of them it reads wrongly.
     """
     compression = tags.get(_COMPRESSION)
-    if bits == 16:
+    if is_wide_color:
         is_separate = tags.get(_PLANAR) == _SEPARATE_PLANES
         return is_separate or compression in (_WEBP, _LZMA, _ZSTD)
     return compression == _WEBP

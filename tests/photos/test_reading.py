@@ -352,6 +352,48 @@ def test_a_link_to_itself_is_refused(tmp_path):
         read_photo(tmp_path / "loop.jpg")
 
 
+@pytest.mark.parametrize("bits", [8, 10, 12])
+def test_avif_of_more_than_8_bits_is_told(bits):
+    pixels = (WIDE >> 8).astype(np.uint8) if bits == 8 else WIDE >> (16 - bits)
+    options = [cv2.IMWRITE_AVIF_DEPTH, bits]
+    encoded = cv2.imencode(".avif", pixels, options)[1].tobytes()
+    photo = read_photo(encoded)
+    assert photo.pixels.dtype == np.uint8 and read_header(encoded).bits == 8
+    assert photo.remarks == (() if bits == 8 else ("its colors were read at 8 bits",))
+
+
+# --- XMP ---
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])
+def test_damaged_xmp_is_left_out_and_told(format):
+    damaged = Metadata(xmp=XMP[: len(XMP) // 2])
+    encoded = encode_photo(Photo(RAMP, metadata=damaged), format)
+    photo = read_photo(encoded)
+    assert photo.metadata.xmp == b""
+    assert photo.remarks == ("its XMP is damaged and left out",)
+
+
+def test_metadata_after_the_pixels_of_a_png():
+    encoded = pillow(Image.fromarray(RAMP), "PNG")
+    end = len(encoded) - 12
+    exif = struct.pack("<4sIHHHIHHI", b"II*\0", 8, 1, 274, 3, 1, 6, 0, 0)
+    xmp = png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP)
+    photo = read_photo(encoded[:end] + png_chunk(b"eXIf", exif) + xmp + encoded[end:])
+    assert photo.metadata.xmp == XMP
+    np.testing.assert_array_equal(photo.pixels, np.rot90(RAMP, -1))
+
+
+def test_extended_xmp_is_kept_as_it_stands():
+    start = b"http://ns.adobe.com/xmp/extension/\0"
+    parts = [start + b"A" * 32 + bytes(4), start + b"A" * 32 + b"further"]
+    segments = [b"\xff\xe1" + struct.pack(">H", 2 + len(part)) + part for part in parts]
+    image = Image.fromarray(RAMP)
+    photo = read_photo(pillow(image, "JPEG", xmp=XMP, extra=b"".join(segments)))
+    assert photo.metadata.extended_xmp == tuple(parts)
+    assert photo.metadata.xmp == XMP
+
+
 # --- HEIC ---
 
 

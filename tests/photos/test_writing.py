@@ -179,10 +179,11 @@ def test_colors_are_tagged_as_srgb():
 
 
 def test_pages_stay_together_each_with_its_own_metadata():
+    xmp = b'<r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#">%d</r:RDF>'
     pages = [
         Photo(
             smooth(np.uint16, 20 + 4 * number, 30),
-            metadata=Metadata(dpi=(100.0 + number, 100.0), xmp=b"page %d" % number),
+            metadata=Metadata(dpi=(100.0 + number, 100.0), xmp=xmp % number),
         )
         for number in range(3)
     ]
