@@ -1,6 +1,6 @@
 """Photo files: read, resize, write and find them, with all that they hold."""
 
-from colorgan_jax.photos.finding import find_photos
+from colorgan_jax.photos.finding import Found, find_files, find_photos
 from colorgan_jax.photos.formats import PHOTO_EXTENSIONS
 from colorgan_jax.photos.header import MAXIMUM_PIXELS, Header
 from colorgan_jax.photos.photo import Metadata, Photo
@@ -21,6 +21,7 @@ from colorgan_jax.photos.reading import (
 from colorgan_jax.photos.writing import encode_photo, write_photo
 
 __all__ = [
+    "Found",
     "Header",
     "MAXIMUM_PIXELS",
     "Metadata",
@@ -30,6 +31,7 @@ __all__ = [
     "color_strength",
     "count_pixels",
     "encode_photo",
+    "find_files",
     "find_photos",
     "ignore_pillow_warnings",
     "is_nearly_gray",

@@ -1,5 +1,6 @@
 """What archives have, read at its own precision; truth is what the test put in."""
 
+import contextlib
 import io
 import os
 import struct
@@ -18,6 +19,8 @@ from colorgan_jax.photos import (
     Photo,
     count_pixels,
     encode_photo,
+    find_files,
+    find_photos,
     read_header,
     read_photo,
 )
@@ -632,23 +635,88 @@ def test_a_header_is_refused_where_the_photo_would_be(tmp_path):
                 read(tmp_path / name)
 
 
+# --- Finding ---
+
+
+def test_what_is_left_out_of_a_folder_is_listed(tmp_path, monkeypatch):
+    photos = ["a.JPG", "b/c.tif", "b/pipe.jpg", "broken.jpg", "loop.jpg", "z.jp2"]
+    others = ["Thumbs.db", "b/notes.txt", "b/up", "noextension", "phone.HEIC", "x.NEF"]
+    (tmp_path / "b" / ".hidden").mkdir(parents=True)
+    for name in ("a.JPG", "b/c.tif", "z.jp2", "Thumbs.db", "b/notes.txt"):
+        (tmp_path / name).touch()
+    for name in ("noextension", "phone.HEIC", "x.NEF", "._a.JPG", "b/.hidden/d.jpg"):
+        (tmp_path / name).touch()
+    os.mkfifo(tmp_path / "b" / "pipe.jpg")
+    (tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    (tmp_path / "broken.jpg").symlink_to("nowhere.jpg")
+    (tmp_path / "b" / "up").symlink_to("..")  # without end, if it were followed
+
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.setitem(sys.modules, "rawpy", None)
+    found = find_files(tmp_path)
+    assert found.photos == [tmp_path / name for name in photos]
+    assert found.others == [tmp_path / name for name in others]
+    assert find_photos(tmp_path) == found.photos
+
+
+def test_heic_and_raw_are_photos_where_their_packages_are(tmp_path):
+    pytest.importorskip("pillow_heif")
+    pytest.importorskip("rawpy")
+    names = ["phone.HEIC", "x.NEF"]
+    for name in names:
+        (tmp_path / name).touch()
+    assert find_files(tmp_path) == ([tmp_path / name for name in names], [])
+
+
 # --- Damage ---
 
 
 @pytest.mark.parametrize(
-    "format", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF", "JPEG2000", "BMP", "GIF"]
+    "kind",
+    [
+        *("JPEG", "progressive JPEG", "JPEG with EXIF", "PNG", "16-bit PNG", "TIFF"),
+        *("16-bit TIFF", "LZW TIFF", "planar TIFF", "TIFF of tifffile", "BigTIFF"),
+        *("WEBP", "lossless WEBP", "AVIF", "JPEG2000", "16-bit JPEG2000"),
+        *("BMP", "GIF", "HEIC", "DNG"),
+    ],
 )
-def test_flipped_bytes_never_crash(format):
+def test_flipped_bytes_never_crash(kind):
     image = Image.fromarray(RAMP[:24, :32]).convert("RGB")
-    whole = pillow(image, format)
+    wide = WIDE[:24, :32]
+    exif = Image.Exif()
+    exif[271], exif.get_ifd(0x8769)[0x9003] = "Colorgan", "1912:06:01 12:00:00"
+    encode = {
+        "progressive JPEG": lambda: pillow(image, "JPEG", progressive=True),
+        "JPEG with EXIF": lambda: pillow(image, "JPEG", exif=exif, xmp=XMP),
+        "16-bit PNG": lambda: encode_photo(Photo(wide), "PNG"),
+        "16-bit TIFF": lambda: tiff(wide, photometric="rgb"),
+        "LZW TIFF": lambda: pillow(image, "TIFF", compression="tiff_lzw"),
+        "planar TIFF": lambda: tiff(
+            np.moveaxis(wide, 2, 0), photometric="rgb", planarconfig="separate"
+        ),
+        "TIFF of tifffile": lambda: tiff(
+            wide, photometric="cielab", compression="zlib"
+        ),
+        "BigTIFF": lambda: tiff(wide[..., 0], bigtiff=True),
+        "lossless WEBP": lambda: pillow(image, "WEBP", lossless=True, xmp=XMP),
+        "16-bit JPEG2000": lambda: encode_photo(Photo(WIDE), "JPEG2000"),
+        "HEIC": lambda: heic(np.asarray(image).repeat(2, 0), "RGB"),
+        "DNG": lambda: pytest.importorskip("rawpy") and dng(LIGHT[:24]),
+    }
+    whole = encode[kind]() if kind in encode else pillow(image, kind)
+    name = "photo.dng" if kind == "DNG" else "photo"
     random = np.random.default_rng(3)
-    for _ in range(60):
+    for number in range(20):
         damaged = bytearray(whole)
-        for place in random.integers(0, len(damaged), random.integers(1, 4)):
+        # Every other one near the beginning, where the headers are.
+        end = len(damaged) if number % 2 else min(300, len(damaged))
+        for place in random.integers(0, end, random.integers(1, 4)):
             damaged[place] = random.integers(0, 256)
         damaged = bytes(damaged[: random.integers(len(damaged) // 2, 2 * len(damaged))])
+        with contextlib.suppress(PhotoError):
+            read_header(damaged, name)
         try:
-            photo = read_photo(damaged)
+            photo = read_photo(damaged, name)
         except PhotoError:
             continue
         assert encode_photo(photo, "TIFF")
