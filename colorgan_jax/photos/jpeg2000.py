@@ -18,9 +18,13 @@ _HEAD_BYTES = 2**16
 
 
 def bits(stream: io.BufferedIOBase) -> int:
-    """How many bits a sample of the first component has; 8 where that is illegible."""
+    """How many bits a sample of the first component has.
+
+    Returns:
+      16 at most, which is what decoders make of more; 8 where it is illegible.
+    """
     head = _codestream(stream)
-    return (head[_DEPTH_AT] & 0x7F) + 1 if len(head) > _DEPTH_AT else 8
+    return min((head[_DEPTH_AT] & 0x7F) + 1, 16) if len(head) > _DEPTH_AT else 8
 
 
 def is_lossless(stream: io.BufferedIOBase) -> bool:

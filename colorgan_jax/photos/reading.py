@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import logging
 import os
 import stat
 import warnings
@@ -81,15 +82,18 @@ _EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 
 
 def ignore_pillow_warnings() -> None:
-    """Silences Pillow where it warns of what `read_photo` deals with.
+    """Silences Pillow, OpenCV and tifffile where they tell of what `read_photo` deals with.
 
-    Pillow reports oddities of metadata (a damaged EXIF block, an invalid animation
-    chunk) and large photos as warnings. The pixels are none the worse for them, and
-    damaged pixels are an error anyway. For entry points: Python's warning filters belong
-    to the whole process, and until Python 3.14 no thread has its own.
+    They report oddities of metadata (a damaged EXIF block, an invalid animation chunk),
+    large photos and damage as warnings. Metadata makes the pixels none the worse, and
+    damaged pixels are an error anyway. For entry points: filters of warnings and levels
+    of logs belong to the whole process, and until Python 3.14 no thread has its own.
     """
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    for name in ("PIL", "tifffile"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def read_photo(
@@ -401,9 +405,9 @@ def _decode(
     elif _is_tiff(image) and needs_tifffile(image.tag_v2, is_wide_color):
         samples, alpha = decode_tiff(content, name, page)
     elif is_wide_color:
-        samples, alpha = _decode_wide_colors(image, content, page)
+        samples, alpha = _decode_wide_colors(image, content, page, stored_bits)
     else:
-        samples, alpha = _decode_by_pillow(image)
+        samples, alpha = _decode_by_pillow(image, stored_bits)
         if stored_bits > bits:
             remarks.append("its colors were read at 8 bits")
     if image.mode == "LAB":
@@ -429,7 +433,7 @@ def _decode(
 
 
 def _decode_wide_colors(
-    image: Image.Image, content: bytes, page: int
+    image: Image.Image, content: bytes, page: int, stored_bits: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Decodes 16-bit colors by OpenCV."""
     buffer = np.frombuffer(content, np.uint8)
@@ -444,17 +448,20 @@ def _decode_wide_colors(
         raise ValueError("its pixels cannot be decoded")
     pixels = pictures[0]
     pixels[..., :3] = pixels[..., 2::-1]  # OpenCV's order is blue, green, red.
+    pixels = widen(pixels, stored_bits)
     colors, alpha = split_alpha(pixels, 3, tags)
     if image.format == "PNG" and content[_PNG_COLOR_TYPE_AT] == _PNG_GRAY_ALPHA:
         colors = np.ascontiguousarray(colors[..., 0])
     return colors, alpha
 
 
-def _decode_by_pillow(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+def _decode_by_pillow(
+    image: Image.Image, stored_bits: int
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Decodes to uint8 or uint16, [H, W], [H, W, 3] or CMYK [H, W, 4]; and alpha."""
     image.load()
     if image.mode.startswith("I;16"):
-        return _scaled_16_bits(image)
+        return _scaled_16_bits(image, stored_bits)
     alpha = None
     if image.has_transparency_data:  # also a palette's, or one transparent color
         alpha = np.array(image.convert("RGBA").getchannel("A"))
@@ -465,18 +472,20 @@ def _decode_by_pillow(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None
     return np.array(image), alpha
 
 
-def _scaled_16_bits(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+def _scaled_16_bits(
+    image: Image.Image, stored_bits: int
+) -> tuple[np.ndarray, np.ndarray | None]:
     """16-bit gray over the whole range, and alpha where one gray is transparent."""
     pixels = np.array(image).astype(np.uint16)
     alpha = None
     if "transparency" in image.info:
         alpha = np.where(pixels == image.info["transparency"], 0, 65535)
         alpha = alpha.astype(np.uint16)
-    if _is_tiff(image):
-        if image.tag_v2.get(BITS) == (12,):
-            pixels = widen(pixels, 12)
-        if image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:
-            pixels = 65535 - pixels
+    if image.format == "JPEG2000":  # Pillow has shifted them.
+        pixels >>= np.uint16(16 - stored_bits)
+    pixels = widen(pixels, stored_bits)
+    if _is_tiff(image) and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        pixels = 65535 - pixels
     return pixels, alpha
 
 

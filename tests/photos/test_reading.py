@@ -4,8 +4,10 @@ import contextlib
 import io
 import os
 import struct
+import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from colorgan_jax import photos
 from colorgan_jax.errors import PhotoError
 from colorgan_jax.photos import (
     Metadata,
@@ -355,6 +358,28 @@ def test_a_link_to_itself_is_refused(tmp_path):
         read_photo(tmp_path / "loop.jpg")
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jpeg_2000_of_12_bits_is_scaled_over_the_whole_range(channels):
+    pixels = WIDE >> 4
+    pixels[0, :2] = [[0] * 3, [4095] * 3]
+    # No encoder at hand writes 12 bits. In the lossless codestream of 16 bits they are
+    # the same but for the offset of unsigned numbers, and for what it says of itself.
+    shifted = pixels + np.uint16(2**15 - 2**11)
+    photo = Photo(shifted if channels == 3 else shifted[..., 0])
+    encoded = bytearray(encode_photo(photo, "JPEG2000"))
+    sizes = encoded.index(b"\xff\x4f\xff\x51")
+    for channel in range(channels):
+        assert encoded[sizes + 42 + 3 * channel] == 16 - 1
+        encoded[sizes + 42 + 3 * channel] = 12 - 1
+    encoded[encoded.index(b"ihdr") + 14] = 12 - 1
+    photo = read_photo(bytes(encoded))
+    truth = pixels * (65535 / 4095)
+    np.testing.assert_allclose(
+        photo.pixels, truth if channels == 3 else truth[..., 0], rtol=0, atol=1
+    )
+    assert photo.lossless and read_header(bytes(encoded)).bits == 16
+
+
 @pytest.mark.parametrize("bits", [8, 10, 12])
 def test_avif_of_more_than_8_bits_is_told(bits):
     pixels = (WIDE >> 8).astype(np.uint8) if bits == 8 else WIDE >> (16 - bits)
@@ -669,6 +694,40 @@ def test_heic_and_raw_are_photos_where_their_packages_are(tmp_path):
 
 
 # --- Damage ---
+
+
+def test_decoders_say_nothing_of_damage_by_themselves(tmp_path):
+    cv2.imwrite(str(tmp_path / "lzw.tif"), WIDE)  # which OpenCV decodes
+    damaged = bytearray((tmp_path / "lzw.tif").read_bytes())
+    damaged[2000:3000] = bytes(1000)
+    (tmp_path / "lzw.tif").write_bytes(damaged)
+    wide = tiff(WIDE, photometric="cielab")  # which tifffile decodes
+    (tmp_path / "lab.tif").write_bytes(wide[:300])
+    code = """
+from colorgan_jax import photos
+from colorgan_jax.errors import PhotoError
+from colorgan_jax.photos import ignore_pillow_warnings, read_photo
+ignore_pillow_warnings()  # as the entry points do
+for name in ("lzw.tif", "lab.tif"):
+    try:
+        read_photo(name)
+    except PhotoError as error:
+        print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(photos.__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = done.stdout.splitlines()
+    assert [line.partition(" is damaged")[0] for line in lines] == [
+        "lzw.tif",
+        "lab.tif",
+    ]
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize(
