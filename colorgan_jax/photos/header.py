@@ -19,7 +19,7 @@ class Header:
       height: likewise.
       bits: of the samples that are read of it: 8 or 16.
       pages: how many the file has.
-      xmp: its XMP packet, as far as it stands before the pixels.
+      xmp: its XMP packet; of a PNG file only if it stands before the pixels.
     """
 
     format: str

@@ -15,6 +15,7 @@ from colorgan_jax.photos.exif import block_of_tiff
 from colorgan_jax.photos.formats import FORMATS
 from colorgan_jax.photos.header import MAXIMUM_PIXELS, Header, too_large
 from colorgan_jax.photos.photo import Metadata, Photo
+from colorgan_jax.photos.tiff import read_tiff_xmp
 
 # What files begin with: Fujifilm, Panasonic, Olympus. Canon's have a mark farther on.
 _STARTS = (b"FUJIFILMCCD-RAW", b"IIU\0", b"IIRO", b"IIRS", b"MMOR")
@@ -25,7 +26,6 @@ _CR3_START, _CR3_START_AT = b"ftypcrx ", 4
 _KIND = 254
 _PHOTOMETRIC = 262
 _CHILDREN = 330
-_XMP = 700
 _DNG_VERSION = 50706
 _REDUCED = 1
 _MOSAIC, _LINEAR = 32803, 34892
@@ -93,7 +93,7 @@ def read_raw_header(stream: io.BufferedIOBase, name: str) -> Header:
       PhotoError: rawpy is not installed, or the file is damaged.
     """
     with _open(stream, name) as raw:
-        return _header(raw, _xmp(stream))
+        return _header(raw, read_tiff_xmp(stream))
 
 
 def read_raw(content: bytes, name: str) -> Photo:
@@ -104,7 +104,7 @@ def read_raw(content: bytes, name: str) -> Photo:
     """
     stream = io.BytesIO(content)
     with _open(stream, name) as raw:
-        header = _header(raw, _xmp(stream))
+        header = _header(raw, read_tiff_xmp(stream))
         if header.width * header.height > MAXIMUM_PIXELS:
             raise too_large(name)
         pixels = raw.postprocess(  # It turns the photo upright.
@@ -153,15 +153,3 @@ def _header(raw: Any, xmp: bytes) -> Header:
     if raw.sizes.flip in _ON_ITS_SIDE:
         width, height = height, width
     return Header(format="RAW", width=width, height=height, bits=16, xmp=xmp)
-
-
-def _xmp(stream: io.BufferedIOBase) -> bytes:
-    """The XMP packet of a RAW photo that is like a TIFF file."""
-    try:
-        tiff = TiffReader(stream)
-        for entry in tiff.table(tiff.first).entries:
-            if entry.tag == _XMP:
-                return tiff.value(entry)
-    except DamagedError:
-        pass
-    return b""

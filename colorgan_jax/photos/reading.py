@@ -49,6 +49,7 @@ from colorgan_jax.photos.tiff import (
     read_tiff,
     read_tiff_header,
     read_tiff_metadata,
+    read_tiff_xmp,
     split_alpha,
 )
 from colorgan_jax.photos.xmp import make_upright
@@ -66,11 +67,11 @@ _START_BYTES = 256
 _OTHER_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8")
 
 _EXIF_PREFIX = b"Exif\0\0"
+
 # Where a PNG file says how many bits its samples have, and of what kind they are.
 _PNG_DEPTH_AT = 24
 _PNG_COLOR_TYPE_AT = 25
 _PNG_GRAY_ALPHA = 4
-
 
 # Where an AVIF file says that it has more than 8 bits (AV1-ISOBMFF, 2.3).
 _AVIF_HEAD_BYTES = 2**16
@@ -122,7 +123,8 @@ def read_photo(
 
     Raises:
       PhotoError: the file cannot be opened, is no regular file, is empty, damaged, cut
-        short, of another format, or has more than `MAXIMUM_PIXELS` pixels.
+        short, of another format, has more than `MAXIMUM_PIXELS` pixels, or needs a package
+        that is not installed.
     """
     stream, path, name = _open_file(file, name)
     with stream, _as_photo_errors(name):
@@ -325,7 +327,7 @@ def _header(image: Image.Image, stream: _Stream) -> Header:
     width, height = image.size
     if _is_tiff(image):  # Pillow has turned its size.
         pages = image.n_frames
-        xmp = image.info.get("xmp", b"")
+        xmp = read_tiff_xmp(stream)
     else:
         pages = 1
         exif, xmp = _exif_and_xmp(image, stream)
@@ -459,6 +461,7 @@ def _decode_by_pillow(
     image: Image.Image, stored_bits: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Decodes to uint8 or uint16, [H, W], [H, W, 3] or CMYK [H, W, 4]; and alpha."""
+    image.info.pop("xmp", None)  # It fails to turn TIFF files where this is no bytes.
     image.load()
     if image.mode.startswith("I;16"):
         return _scaled_16_bits(image, stored_bits)

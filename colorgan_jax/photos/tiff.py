@@ -1,8 +1,8 @@
 """What the tags of TIFF files say, and the pixels that neither Pillow nor OpenCV decodes."""
 
 import io
+import itertools
 import math
-import struct
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import tifffile
 
 from colorgan_jax.errors import PhotoError
+from colorgan_jax.photos.directories import DamagedError, TiffReader
 from colorgan_jax.photos.exif import block_of_tiff
 from colorgan_jax.photos.header import MAXIMUM_PIXELS, Header, too_large
 from colorgan_jax.photos.photo import Metadata, Photo, to_8_bits
@@ -28,7 +29,7 @@ TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Tags and their values (TIFF 6.0).
 BITS = 258
 PHOTOMETRIC = 262
-EXTRA_SAMPLES = 338
+_EXTRA_SAMPLES = 338
 WHITE_IS_ZERO = 0
 _COMPRESSION = 259
 _ORIENTATION = 274
@@ -76,7 +77,7 @@ def read_tiff_header(stream: io.BufferedReader | io.BytesIO, name: str) -> Heade
     with tifffile.TiffFile(stream) as file:
         page: Any = file.pages.first
         _check(page, name)
-        tags = {tag.code: tag.value for tag in page.tags}
+        tags = _small_tags(page)
         width, height = page.imagewidth, page.imagelength
         if tags.get(_ORIENTATION) in (5, 6, 7, 8):
             width, height = height, width
@@ -86,7 +87,7 @@ def read_tiff_header(stream: io.BufferedReader | io.BytesIO, name: str) -> Heade
             height=height,
             bits=_read_bits(page),
             pages=len(file.pages),
-            xmp=bytes_of(tags.get(_XMP), file.byteorder),
+            xmp=read_tiff_xmp(stream),
         )
 
 
@@ -101,7 +102,7 @@ def read_tiff(content: bytes, name: str, page: int) -> Photo:
     with tifffile.TiffFile(io.BytesIO(content)) as file:
         ifd: Any = file.pages[page]
         samples, alpha = decode_tiff(content, name, page)
-        tags = {tag.code: tag.value for tag in ifd.tags}
+        tags = _small_tags(ifd)
         metadata = read_tiff_metadata(
             tags, content, page, ifd.get_resolution(unit="inch")
         )
@@ -111,7 +112,7 @@ def read_tiff(content: bytes, name: str, page: int) -> Photo:
             if ifd.bitspersample > 8:
                 remarks.append("its colors were read at 8 bits")
         else:
-            profile = bytes_of(tags.get(_PROFILE), file.byteorder)
+            profile = tag_bytes(content, _PROFILE, page)
             samples, remark = convert_to_srgb(samples, profile)
             remarks += [remark] if remark else []
         return Photo(
@@ -152,7 +153,7 @@ def decode_tiff(
                 f"{name} is a TIFF photo of a kind that needs a package more: pip install"
                 " 'colorgan_jax[tiff]'"
             ) from error
-        tags = {tag.code: tag.value for tag in ifd.tags}
+        tags = _small_tags(ifd)
         if ifd.axes == "SYX":
             samples = np.moveaxis(samples, 0, -1)
         if samples.dtype == np.uint16:
@@ -186,7 +187,7 @@ def split_alpha(
       alpha, if the next sample is that.
     """
     alpha = None
-    kinds = tags.get(EXTRA_SAMPLES, (_PLAIN_ALPHA,))
+    kinds = tags.get(_EXTRA_SAMPLES, (_PLAIN_ALPHA,))
     kind = kinds if isinstance(kinds, int) else kinds[0]
     if samples.shape[2] > colors and kind != _NO_ALPHA:
         alpha = np.ascontiguousarray(samples[..., colors])
@@ -207,13 +208,12 @@ def read_tiff_metadata(
       page: from 0.
       dpi: its resolution, as they say: they make one up where there is none.
     """
-    order = "<" if content.startswith(b"II") else ">"
     return Metadata(
         dpi=legible_dpi(dpi) if _RESOLUTION in tags else None,
         exif=block_of_tiff(content, page),
-        xmp=bytes_of(tags.get(_XMP), order),
-        photoshop=without_thumbnails(bytes_of(tags.get(_PHOTOSHOP), order)),
-        iptc=bytes_of(tags.get(_IPTC), order),
+        xmp=read_tiff_xmp(content, page),
+        photoshop=without_thumbnails(tag_bytes(content, _PHOTOSHOP, page)),
+        iptc=tag_bytes(content, _IPTC, page),
     )
 
 
@@ -228,13 +228,39 @@ def legible_dpi(dpi: Any) -> tuple[float, float] | None:
     return across, down
 
 
-def bytes_of(value: Any, order: str) -> bytes:
-    """The bytes of a tag, whatever kind of numbers it declares them to be."""
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, tuple) and all(isinstance(number, int) for number in value):
-        return struct.pack(f"{order}{len(value)}I", *value)
-    return b""
+def _small_tags(page: Any) -> dict[int, Any]:
+    """The tags of a page of tifffile's that are used here: others may be large."""
+    numbers = (_ORIENTATION, _RESOLUTION, _EXTRA_SAMPLES)
+    return {
+        number: page.tags.valueof(number) for number in numbers if number in page.tags
+    }
+
+
+def tag_bytes(file: bytes | io.BufferedIOBase, tag: int, page: int = 0) -> bytes:
+    """The bytes of a tag as they stand in the file, whatever their declared type.
+
+    Pillow and tifffile make text or numbers of them, each in its own way.
+
+    Args:
+      file: the content of the file, or a stream.
+      tag: its number.
+      page: from 0.
+
+    Returns:
+      b"" if the page has no such tag, or the file is no TIFF.
+    """
+    try:
+        tiff = TiffReader(file)
+        offset = next(itertools.islice(tiff.page_offsets(), page, None), 0)
+        entries = tiff.table(offset).entries
+        return next((tiff.value(entry) for entry in entries if entry.tag == tag), b"")
+    except DamagedError:
+        return b""
+
+
+def read_tiff_xmp(file: bytes | io.BufferedIOBase, page: int = 0) -> bytes:
+    """The XMP packet of a page, without the zero that ends it as text."""
+    return tag_bytes(file, _XMP, page).rstrip(b"\0")
 
 
 def _check(page: Any, name: str) -> None:

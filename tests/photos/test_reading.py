@@ -402,6 +402,29 @@ def test_damaged_xmp_is_left_out_and_told(format):
     assert photo.remarks == ("its XMP is damaged and left out",)
 
 
+@pytest.mark.parametrize("kind", ["B", "s", "I"])
+@pytest.mark.parametrize("byteorder", "<>")
+@pytest.mark.parametrize("channels", [1, 2])  # Pillow opens one, tifffile both.
+def test_xmp_of_tiff_whatever_type_it_has(kind, byteorder, channels):
+    accents = "<!--é-->".encode()
+    xmp = XMP + accents + b" " * (-len(XMP + accents) % 4)
+    value, count = xmp, len(xmp)
+    if kind == "I":
+        value = np.frombuffer(xmp, byteorder + "u4").tolist()
+        count = len(value)
+    elif kind == "s":
+        count += 1  # a zero ends it
+    encoded = tiff(
+        WIDE[..., :channels].squeeze(),
+        photometric="minisblack",
+        planarconfig="contig" if channels == 2 else None,
+        byteorder=byteorder,
+        extratags=[(700, kind, count, value, True)],
+    )
+    assert read_photo(encoded).metadata.xmp == xmp
+    assert read_header(encoded).xmp == xmp
+
+
 def test_metadata_after_the_pixels_of_a_png():
     encoded = pillow(Image.fromarray(RAMP), "PNG")
     end = len(encoded) - 12
