@@ -24,7 +24,12 @@ class Format:
 
     def is_readable(self) -> bool:
         """Whether the package that reads it is installed."""
-        return self.package is None or bool(importlib.util.find_spec(self.package))
+        if self.package is None:
+            return True
+        try:
+            return importlib.util.find_spec(self.package) is not None
+        except ImportError:  # raised by finders that keep a package from being imported
+            return False
 
     def require_package(self, photo: str) -> None:
         """Refuses a photo of this format where its package is missing.
