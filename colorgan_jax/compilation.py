@@ -114,7 +114,7 @@ def _load_or_export(jitted: Callable, arguments: tuple, path: Path) -> export.Ex
         path.unlink(missing_ok=True)
     exported = export.export(jitted)(*arguments)
     with contextlib.suppress(OSError):  # A full disk: it is not kept, then.
-        replace_file(path, exported.serialize())
+        replace_file(path, bytes(exported.serialize()))
     return exported
 
 

@@ -1,7 +1,8 @@
 """Photo files: read, resize, write and find them, with all that they hold."""
 
-from colorgan_jax.photos.finding import find_photos
+from colorgan_jax.photos.finding import Found, find_files, find_photos
 from colorgan_jax.photos.formats import FORMATS, PHOTO_EXTENSIONS
+from colorgan_jax.photos.header import MAXIMUM_PIXELS, Header
 from colorgan_jax.photos.photo import Metadata, Photo
 from colorgan_jax.photos.pixels import (
     NEARLY_GRAY,
@@ -10,9 +11,9 @@ from colorgan_jax.photos.pixels import (
     resize_photo,
 )
 from colorgan_jax.photos.reading import (
-    MAXIMUM_PIXELS,
     count_pixels,
     ignore_pillow_warnings,
+    read_header,
     read_photo,
     read_rgb,
     read_square,
@@ -26,8 +27,10 @@ from colorgan_jax.photos.writing import (
 )
 
 __all__ = [
-    "FORMATS",
     "DEFAULT_QUALITY",
+    "FORMATS",
+    "Found",
+    "Header",
     "MAXIMUM_PIXELS",
     "Metadata",
     "NEARLY_GRAY",
@@ -36,10 +39,12 @@ __all__ = [
     "color_strength",
     "count_pixels",
     "encode_photo",
+    "find_files",
     "find_photos",
     "fit_to_format",
     "ignore_pillow_warnings",
     "is_nearly_gray",
+    "read_header",
     "read_photo",
     "read_rgb",
     "read_square",

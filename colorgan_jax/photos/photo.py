@@ -18,8 +18,8 @@ class Metadata:
       iptc: an IPTC record that stands by itself, as in TIFF files.
       text: the text chunks of a PNG file by keyword.
       comment: of a JPEG file.
-      extended_xmp: of a JPEG file whose XMP needs more than one segment, what stands in the
-        others, verbatim.
+      extended_xmp: what XMP a JPEG file has beyond its packet, in segments as they stand
+        in the file.
     """
 
     dpi: tuple[float, float] | None = None

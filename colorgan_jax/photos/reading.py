@@ -1,96 +1,100 @@
 """Photos out of files."""
 
+import contextlib
+import dataclasses
 import io
-import math
+import logging
 import os
-import re
 import stat
-import struct
 import warnings
-from typing import Any
+from collections.abc import Iterator
+from typing import TypeGuard
 
 import cv2
 import numpy as np
-import simplejpeg
-import tifffile
 from jaxtyping import UInt8
 from PIL import (
     Image,
-    ImageCms,
     JpegImagePlugin,
     TiffImagePlugin,
     UnidentifiedImageError,
 )
 
 from colorgan_jax.errors import PhotoError
-from colorgan_jax.photos.exif import block_of_tiff, orientation
+from colorgan_jax.photos import jpeg2000, webp
+from colorgan_jax.photos.exif import orientation
 from colorgan_jax.photos.formats import (
     FORMATS,
     JPEG2000_EXIF_BOX,
     JPEG2000_XMP_BOX,
     PNG_XMP_KEY,
 )
+from colorgan_jax.photos.header import MAXIMUM_PIXELS, Header, too_large
+from colorgan_jax.photos.heif import is_heif, read_heif, read_heif_header
+from colorgan_jax.photos.jpeg import decode_jpeg
 from colorgan_jax.photos.photo import Metadata, Photo
 from colorgan_jax.photos.photoshop import resources_of_jpeg, without_thumbnails
 from colorgan_jax.photos.pixels import resize_photo
 from colorgan_jax.photos.profiles import convert_to_srgb
+from colorgan_jax.photos.raw import is_raw, read_raw, read_raw_header
+from colorgan_jax.photos.samples import lab_to_rgb, turn_upright, widen
+from colorgan_jax.photos.tiff import (
+    BITS,
+    PHOTOMETRIC,
+    TIFF_STARTS,
+    WHITE_IS_ZERO,
+    decode_tiff,
+    legible_dpi,
+    needs_tifffile,
+    read_tiff,
+    read_tiff_header,
+    read_tiff_metadata,
+    read_tiff_xmp,
+    split_alpha,
+)
+from colorgan_jax.photos.xmp import make_upright
 
-# Pillow's own limit, stated here so that it holds whatever other code sets it to.
-# A 24-megapixel photo takes an eighth of it.
-MAXIMUM_PIXELS = 178_956_970
+# A file, or bytes as one.
+_Stream = io.BufferedReader | io.BytesIO
 
-# As Pillow opens them: MPO files as JPEG.
-_OPENED = tuple(format for format in FORMATS if format != "MPO")
+# What Pillow opens: MPO files as JPEG.
+_OPENED = tuple(
+    format for format, known in FORMATS.items() if format != "MPO" and not known.package
+)
 
-# What files begin with, however damaged the rest is.
-_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# As much of the beginning of a file as tells what it is.
+_START_BYTES = 256
 _OTHER_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8")
 
-_JPEG_SCAN = 0xDA
-_JPEG_END = b"\xff\xd9"
-# What ends the data of a scan: any marker but restarts and an 0xFF that is data.
-_JPEG_MARKER = re.compile(rb"\xff[^\0\xff\xd0-\xd7]")
 _EXIF_PREFIX = b"Exif\0\0"
-# More zeros in a row than most scans of a progressive JPEG hold.
-_HOLE_BYTES = 32
 
 # Where a PNG file says how many bits its samples have, and of what kind they are.
 _PNG_DEPTH_AT = 24
 _PNG_COLOR_TYPE_AT = 25
 _PNG_GRAY_ALPHA = 4
 
-# Markers of a JPEG 2000 file, and where after them stand the bits of the first component
-# and the kind of wavelet (ISO 15444-1, Annex A).
-_JPEG2000_SIZES = b"\xff\x4f\xff\x51"
-_JPEG2000_DEPTH_AT = 42
-_JPEG2000_CODING = b"\xff\x52"
-_JPEG2000_WAVELET_AT = 13
-_LOSSLESS_WAVELET = 1
+# Where an AVIF file says that it has more than 8 bits (AV1-ISOBMFF, 2.3).
+_AVIF_HEAD_BYTES = 2**16
+_AVIF_SETTINGS = b"av1C"
+_AVIF_HIGH_BITS = 0x40
 
-# Tags of TIFF files and their values (TIFF 6.0).
-_BITS = 258
-_PHOTOMETRIC = 262
-_ORIENTATION = 274
-_RESOLUTION = 282
-_PLANAR = 284
-_EXTRA_SAMPLES = 338
-_IPTC = 33723
-_PHOTOSHOP = 34377
-_WHITE_IS_ZERO = 0
-_SEPARATE_PLANES = 2
-_NO_ALPHA, _MULTIPLIED_ALPHA, _PLAIN_ALPHA = 0, 1, 2
+# What stands before XMP that is too large for one segment of a JPEG file.
+_EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 
 
 def ignore_pillow_warnings() -> None:
-    """Silences Pillow where it warns of what `read_photo` deals with.
+    """Silences Pillow, OpenCV and tifffile where they tell of what `read_photo` deals with.
 
-    Pillow reports oddities of metadata (a damaged EXIF block, an invalid animation
-    chunk) and large photos as warnings. The pixels are none the worse for them, and
-    damaged pixels are an error anyway. For entry points: Python's warning filters belong
-    to the whole process, and until Python 3.14 no thread has its own.
+    They report oddities of metadata (a damaged EXIF block, an invalid animation chunk),
+    large photos and damage as warnings. Metadata makes the pixels none the worse, and
+    damaged pixels are an error anyway. For entry points: filters of warnings and levels
+    of logs belong to the whole process, and until Python 3.14 no thread has its own.
     """
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    for name in ("PIL", "tifffile"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def read_photo(
@@ -101,6 +105,8 @@ def read_photo(
     minimum_size: int | None = None,
 ) -> Photo:
     """Reads a photo of any format in `formats.FORMATS`, whatever its name says.
+
+    The name counts only where RAW photos cannot be told from TIFF files otherwise.
 
     Pixels keep the precision of the file, 8 or 16 bits; they are turned upright by the
     EXIF orientation, and converted to sRGB by the color profile, if there is one. Of an
@@ -117,22 +123,13 @@ def read_photo(
 
     Raises:
       PhotoError: the file cannot be opened, is no regular file, is empty, damaged, cut
-        short, of another format, or has more than `MAXIMUM_PIXELS` pixels.
+        short, of another format, has more than `MAXIMUM_PIXELS` pixels, or needs a package
+        that is not installed.
     """
-    if isinstance(file, (bytes, bytearray, memoryview)):
-        content, name = bytes(file), name or "the photo"
-    else:
-        name = name or os.fspath(file)
-        content = _read_file(file, name)
-    # A damaged file makes the decoders raise almost anything (OSError, SyntaxError,
-    # ValueError, struct.error, zlib.error, ...), hence the broad clause.
-    try:
-        with _open(content, name) as image:
-            return _decode(image, content, name, page, minimum_size)
-    except PhotoError:
-        raise
-    except Exception as error:
-        raise PhotoError(f"{name} is damaged or cut short: {error}.") from error
+    stream, path, name = _open_file(file, name)
+    with stream, _as_photo_errors(name):
+        photo = _read_photo(stream.read(), path, name, page, minimum_size)
+        return _without_damaged_xmp(photo)
 
 
 def read_rgb(
@@ -176,19 +173,47 @@ def read_square(
     return resize_photo(read_rgb(file, name, minimum_size=size), size, size)
 
 
+def read_header(file: str | os.PathLike | bytes, name: str | None = None) -> Header:
+    """Reads what `read_photo` will find, without the pixels.
+
+    Args:
+      file: the path of the photo, or its encoded bytes.
+      name: as for `read_photo`.
+
+    Returns:
+      The size and kind of the photo; of a TIFF file, of its first page.
+
+    Raises:
+      PhotoError: as `read_photo`, as far as the header tells.
+    """
+    stream, path, name = _open_file(file, name)
+    with stream, _as_photo_errors(name):
+        header = _read_header(stream, path, name)
+        if header.width * header.height > MAXIMUM_PIXELS:
+            raise too_large(name)
+        return header
+
+
 def count_pixels(file: str | os.PathLike) -> int:
     """Height times width of a photo file, from its header alone.
 
     Raises:
-      PhotoError: `read_photo` would refuse the file, too.
+      PhotoError: as `read_header`.
     """
-    name = os.fspath(file)
-    _check_regular(file, name)
+    return read_header(file).pixels
+
+
+@contextlib.contextmanager
+def _as_photo_errors(name: str) -> Iterator[None]:
+    """Turns whatever a damaged file makes the decoders raise into a `PhotoError`."""
+    # That is almost anything (OSError, SyntaxError, ValueError, struct.error,
+    # zlib.error, ...), hence the broad clause.
     try:
-        with Image.open(file, formats=_OPENED) as image:
-            return image.width * image.height
-    except Exception as error:  # As broad as in `read_photo`, for the same reason.
-        raise PhotoError(f"{name} has no legible header: {error}.") from error
+        yield
+    except PhotoError:
+        raise
+    except Exception as error:
+        raise PhotoError(f"{name} is damaged or cut short: {error}.") from error
 
 
 def _check_regular(file: str | os.PathLike, name: str) -> None:
@@ -204,37 +229,151 @@ def _check_regular(file: str | os.PathLike, name: str) -> None:
         raise PhotoError(f"{name} is {kind}, not a photo.")
 
 
-def _read_file(file: str | os.PathLike, name: str) -> bytes:
+def _open_file(
+    file: str | os.PathLike | bytes, name: str | None
+) -> tuple[_Stream, str, str]:
+    """Opens a file, or bytes as one; and says its path and what messages call it.
+
+    The path of bytes is their name, which may have the extension of their file.
+    """
+    if isinstance(file, (bytes, bytearray, memoryview)):
+        return io.BytesIO(file), name or "", name or "the photo"
+    path = os.fspath(file)
+    name = name or path
     _check_regular(file, name)
     try:
-        with open(file, "rb") as stream:
-            return stream.read()
+        return open(file, "rb"), path, name
     except OSError as error:
         raise PhotoError(f"{name} cannot be opened: {error.strerror}.") from error
 
 
-def _open(content: bytes, name: str) -> Image.Image:
-    """Reads the header of a photo."""
-    if not content:
+def _open(stream: _Stream, name: str, page: int = 0) -> Image.Image | None:
+    """Reads the header of a photo; None if it is of a kind of TIFF unknown to Pillow."""
+    start = _peek(stream)
+    if not start:
         raise PhotoError(f"{name} is empty.")
     try:
-        image = Image.open(io.BytesIO(content), formats=_OPENED)
-        if image.width * image.height > MAXIMUM_PIXELS:
-            raise Image.DecompressionBombError
-    except Image.DecompressionBombError as error:
-        raise PhotoError(
-            f"{name} has more than {MAXIMUM_PIXELS // 10**6} million pixels; shrink it first."
-        ) from error
-    except UnidentifiedImageError as error:
-        if content.startswith(_TIFF_STARTS):
-            problem = "is damaged, or a kind of TIFF that is not read"
-        elif content.startswith(_OTHER_STARTS):
+        image = Image.open(stream, formats=_OPENED)
+        if _is_tiff(image):
+            image.seek(page)
+    except Image.DecompressionBombError as error:  # Twice as many as Pillow warns of.
+        raise too_large(name) from error
+    except (UnidentifiedImageError, SyntaxError) as error:
+        if start.startswith(TIFF_STARTS):
+            return None
+        if start.startswith(_OTHER_STARTS):
             problem = "is damaged or cut short: its header is unreadable"
         else:
             names = ", ".join(known.name for known in FORMATS.values())
             problem = f"is not a photo of a known format ({names})"
         raise PhotoError(f"{name} {problem}.") from error
+    if image.width * image.height > MAXIMUM_PIXELS:
+        raise too_large(name)
+    if image.mode in ("I", "F"):
+        raise PhotoError(f"{name} holds numbers of 32 bits, not a photo's of 8 or 16.")
     return image
+
+
+def _read_photo(
+    content: bytes, path: str, name: str, page: int, minimum_size: int | None
+) -> Photo:
+    if is_heif(content[:_START_BYTES]):
+        return read_heif(content, name)
+    if is_raw(io.BytesIO(content), path):
+        return read_raw(content, name)
+    image = _open(io.BytesIO(content), name, page)
+    if image is None:
+        return read_tiff(content, name, page)
+    with image:
+        return _decode(image, content, name, page, minimum_size)
+
+
+def _without_damaged_xmp(photo: Photo) -> Photo:
+    """Leaves out XMP that no program could read."""
+    xmp = photo.metadata.xmp
+    if not xmp or make_upright(xmp):
+        return photo
+    return dataclasses.replace(
+        photo,
+        metadata=dataclasses.replace(photo.metadata, xmp=b""),
+        remarks=(*photo.remarks, "its XMP is damaged and left out"),
+    )
+
+
+def _read_header(stream: _Stream, path: str, name: str) -> Header:
+    start = _peek(stream)
+    if webp.is_webp(start):
+        return webp.read_webp_header(stream)
+    if is_heif(start):
+        return read_heif_header(stream, name)
+    if is_raw(stream, path):
+        return read_raw_header(stream, name)
+    image = _open(stream, name)
+    if image is None:
+        return read_tiff_header(stream, name)
+    with image:
+        return _header(image, stream)
+
+
+def _peek(stream: _Stream) -> bytes:
+    """What a file begins with."""
+    stream.seek(0)
+    return stream.read(_START_BYTES)
+
+
+def _header(image: Image.Image, stream: _Stream) -> Header:
+    """The header of a photo that Pillow has opened."""
+    width, height = image.size
+    if _is_tiff(image):  # Pillow has turned its size.
+        pages = image.n_frames
+        xmp = read_tiff_xmp(stream)
+    else:
+        pages = 1
+        exif, xmp = _exif_and_xmp(image, stream)
+        if orientation(exif) in (5, 6, 7, 8):
+            width, height = height, width
+    return Header(
+        format=image.format or "",
+        width=width,
+        height=height,
+        bits=_read_bits(image, _stored_bits(image, stream)),
+        pages=pages,
+        xmp=xmp,
+    )
+
+
+def _is_tiff(image: Image.Image) -> TypeGuard[TiffImagePlugin.TiffImageFile]:
+    return isinstance(image, TiffImagePlugin.TiffImageFile)
+
+
+def _stored_bits(image: Image.Image, stream: _Stream) -> int:
+    """Bits of the samples in the file of a photo."""
+    if _is_tiff(image):
+        return max(image.tag_v2.get(BITS, (1,)))
+    if image.format == "JPEG2000":
+        return jpeg2000.bits(stream)
+    if image.format == "PNG":
+        stream.seek(_PNG_DEPTH_AT)
+        return stream.read(1)[0]
+    if image.format == "AVIF":
+        stream.seek(0)
+        _, _, settings = stream.read(_AVIF_HEAD_BYTES).partition(_AVIF_SETTINGS)
+        is_high = len(settings) > 2 and settings[2] & _AVIF_HIGH_BITS
+        return 10 if is_high else 8  # or 12
+    return 8
+
+
+def _read_bits(image: Image.Image, stored: int) -> int:
+    """Bits of the samples that are read of a photo with so many stored: 8 or 16.
+
+    Of colors Pillow reads 8 bits; those of these formats are decoded without it.
+    """
+    is_wide = image.mode.startswith("I;16") or (
+        stored > 8
+        and image.mode in ("RGB", "RGBA")
+        and image.format in ("PNG", "TIFF", "JPEG2000")
+    )
+    return 16 if is_wide else 8
 
 
 def _decode(
@@ -247,9 +386,8 @@ def _decode(
     """Decodes a photo whose header Pillow has read: `read_photo` without the opening."""
     remarks = []
     pages = 1
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
+    if _is_tiff(image):
         pages = image.n_frames
-        image.seek(page)
     elif getattr(image, "is_animated", False):
         remarks.append("it has several pictures, of which this is the first")
     is_lossless = _is_lossless(image, content)
@@ -257,19 +395,24 @@ def _decode(
     metadata = _read_metadata(image, content, page)
     profile = image.info.get("icc_profile")
     is_bilevel = image.mode == "1"
+    stored_bits = _stored_bits(image, io.BytesIO(content))
+    bits = _read_bits(image, stored_bits)
+    is_wide_color = bits == 16 and image.mode in ("RGB", "RGBA")
 
     if image.format in ("JPEG", "MPO") and image.mode in ("L", "RGB"):
-        samples, damage = _decode_jpeg(image, content, name, minimum_size)
+        samples, damage = decode_jpeg(image, content, name, minimum_size)
         alpha = None
         remarks += damage
-    elif _has_wide_colors(image, content):
-        samples, alpha = _decode_wide_colors(image, content, page)
+    elif _is_tiff(image) and needs_tifffile(image.tag_v2, is_wide_color):
+        samples, alpha = decode_tiff(content, name, page)
+    elif is_wide_color:
+        samples, alpha = _decode_wide_colors(image, content, page, stored_bits)
     else:
-        samples, alpha = _decode_by_pillow(image, name)
-        if max(_bits(image)) > 8 and samples.dtype == np.uint8:
+        samples, alpha = _decode_by_pillow(image, stored_bits)
+        if stored_bits > bits:
             remarks.append("its colors were read at 8 bits")
     if image.mode == "LAB":
-        samples = _lab_to_rgb(samples)
+        samples = lab_to_rgb(samples)
     elif profile or image.mode == "CMYK":
         samples, remark = convert_to_srgb(samples, profile or b"")
         remarks += [remark] if remark else []
@@ -277,8 +420,8 @@ def _decode(
         remarks.append("it is pure black and white, which takes no color")
     if image.format != "TIFF":  # Its decoders turn it themselves.
         turn = orientation(metadata.exif)
-        samples = _upright(samples, turn)
-        alpha = None if alpha is None else _upright(alpha, turn)
+        samples = turn_upright(samples, turn)
+        alpha = None if alpha is None else turn_upright(alpha, turn)
     return Photo(
         samples,
         alpha,
@@ -290,128 +433,37 @@ def _decode(
     )
 
 
-def _decode_jpeg(
-    image: Image.Image, content: bytes, name: str, minimum_size: int | None
-) -> tuple[np.ndarray, list[str]]:
-    """Decodes a gray or RGB JPEG, and says where its data is damaged.
-
-    simplejpeg is libjpeg-turbo, as Pillow's decoder is, but tells what that warns of.
-    """
-    if minimum_size is not None:
-        image.draft(image.mode, (minimum_size, minimum_size))
-    width, height = image.size
-
-    def decode(content: bytes, *, strict: bool) -> np.ndarray:
-        pixels = simplejpeg.decode_jpeg(
-            content,
-            "GRAY" if image.mode == "L" else "RGB",
-            min_width=width,
-            min_height=height,
-            strict=strict,
-        )
-        return pixels[..., 0] if image.mode == "L" else pixels
-
-    damage = []
-    try:
-        pixels = decode(content, strict=True)
-    except ValueError as error:
-        if "Premature end of JPEG file" in str(error):
-            # All that is missing may be the end marker.
-            try:
-                return decode(content + _JPEG_END, strict=True), []
-            except ValueError:
-                raise PhotoError(f"{name} is damaged or cut short: {error}.") from error
-        pixels = decode(content, strict=False)
-        damage.append(f"it is damaged ({error}), and parts of it may be wrong")
-    if not damage and image.info.get("progressive") and _has_hole(content):
-        damage.append("it is damaged (a hole of zeros), and parts of it may be wrong")
-    return pixels, damage
-
-
-def _has_hole(content: bytes) -> bool:
-    """Whether there are zeros in a progressive JPEG where coefficients should be.
-
-    Its decoder takes them for coefficients, and no warning tells. But no encoder writes so
-    many zeros into a scan, unless it is of the lowest frequency: it counts empty blocks.
-    """
-    position = 2
-    while position + 4 <= len(content):
-        marker = content[position + 1]
-        (size,) = struct.unpack_from(">H", content, position + 2)
-        position += 2 + size
-        if marker == _JPEG_SCAN:
-            lowest_frequency = content[position - 3]
-            found = _JPEG_MARKER.search(content, position)
-            end = found.start() if found else len(content)
-            if lowest_frequency > 0 and bytes(_HOLE_BYTES) in content[position:end]:
-                return True
-            position = end
-        if content.startswith(_JPEG_END, position):
-            break
-    return False
-
-
-def _bits(image: Image.Image) -> tuple[int, ...]:
-    """Bits of each sample of a TIFF page; of other formats what Pillow decodes to."""
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        return tuple(image.tag_v2.get(_BITS, (1,)))
-    return (8,)
-
-
-def _has_wide_colors(image: Image.Image, content: bytes) -> bool:
-    """Whether a photo has 16-bit colors, which Pillow would read as 8 bits."""
-    if image.format == "PNG":
-        return content[_PNG_DEPTH_AT] == 16 and image.mode in ("RGB", "RGBA")
-    if image.format == "JPEG2000":
-        sizes = content.find(_JPEG2000_SIZES)
-        depth = (content[sizes + _JPEG2000_DEPTH_AT] & 0x7F) + 1 if sizes >= 0 else 8
-        return depth > 8 and image.mode in ("RGB", "RGBA")
-    return set(_bits(image)) == {16} and image.mode in ("RGB", "RGBA")
-
-
 def _decode_wide_colors(
-    image: Image.Image, content: bytes, page: int
+    image: Image.Image, content: bytes, page: int, stored_bits: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Decodes 16-bit colors: by OpenCV, or tifffile where OpenCV reads them wrongly."""
-    tags = getattr(image, "tag_v2", {})
-    if tags.get(_PLANAR) == _SEPARATE_PLANES:
-        pixels = tifffile.imread(io.BytesIO(content), key=page)
-        pixels = _upright(np.moveaxis(pixels, 0, -1), tags.get(_ORIENTATION, 1))
+    """Decodes 16-bit colors by OpenCV."""
+    buffer = np.frombuffer(content, np.uint8)
+    flags = cv2.IMREAD_UNCHANGED
+    if _is_tiff(image):
+        tags = image.tag_v2
+        _, pictures = cv2.imdecodemulti(buffer, flags, range=(page, page + 1))
     else:
-        buffer = np.frombuffer(content, np.uint8)
-        flags = cv2.IMREAD_UNCHANGED
-        if image.format == "TIFF":
-            _, pictures = cv2.imdecodemulti(buffer, flags, range=(page, page + 1))
-        else:
-            pictures = [cv2.imdecode(buffer, flags)]
-        if not pictures or pictures[0] is None or pictures[0].dtype != np.uint16:
-            raise ValueError("its pixels cannot be decoded")
-        pixels = pictures[0]
-        pixels[..., :3] = pixels[..., 2::-1]  # OpenCV's order is blue, green, red.
-    if pixels.shape[2] == 3:
-        return pixels, None
-    colors, alpha = np.ascontiguousarray(pixels[..., :3]), pixels[..., 3]
-    extra = tags.get(_EXTRA_SAMPLES, (_PLAIN_ALPHA,))[0]
-    if extra == _NO_ALPHA:
-        return colors, None
-    if extra == _MULTIPLIED_ALPHA:
-        whole = np.maximum(alpha, 1)[..., None]
-        colors = np.minimum(colors * np.float32(65535) / whole, 65535).round()
-        colors = colors.astype(np.uint16)
+        tags = {}
+        pictures = [cv2.imdecode(buffer, flags)]
+    if not pictures or pictures[0] is None or pictures[0].dtype != np.uint16:
+        raise ValueError("its pixels cannot be decoded")
+    pixels = pictures[0]
+    pixels[..., :3] = pixels[..., 2::-1]  # OpenCV's order is blue, green, red.
+    pixels = widen(pixels, stored_bits)
+    colors, alpha = split_alpha(pixels, 3, tags)
     if image.format == "PNG" and content[_PNG_COLOR_TYPE_AT] == _PNG_GRAY_ALPHA:
-        colors = colors[..., 0]
-    return colors, np.ascontiguousarray(alpha)
+        colors = np.ascontiguousarray(colors[..., 0])
+    return colors, alpha
 
 
 def _decode_by_pillow(
-    image: Image.Image, name: str
+    image: Image.Image, stored_bits: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Decodes to uint8 or uint16, [H, W], [H, W, 3] or CMYK [H, W, 4]; and alpha."""
+    image.info.pop("xmp", None)  # It fails to turn TIFF files where this is no bytes.
     image.load()
-    if image.mode in ("I", "F"):
-        raise PhotoError(f"{name} holds numbers of 32 bits, not a photo's of 8 or 16.")
     if image.mode.startswith("I;16"):
-        return _scaled_16_bits(image)
+        return _scaled_16_bits(image, stored_bits)
     alpha = None
     if image.has_transparency_data:  # also a palette's, or one transparent color
         alpha = np.array(image.convert("RGBA").getchannel("A"))
@@ -422,132 +474,71 @@ def _decode_by_pillow(
     return np.array(image), alpha
 
 
-def _scaled_16_bits(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+def _scaled_16_bits(
+    image: Image.Image, stored_bits: int
+) -> tuple[np.ndarray, np.ndarray | None]:
     """16-bit gray over the whole range, and alpha where one gray is transparent."""
     pixels = np.array(image).astype(np.uint16)
     alpha = None
     if "transparency" in image.info:
         alpha = np.where(pixels == image.info["transparency"], 0, 65535)
         alpha = alpha.astype(np.uint16)
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        if _bits(image) == (12,):
-            pixels = pixels << 4 | pixels >> 8
-        if image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
-            pixels = 65535 - pixels
+    if image.format == "JPEG2000":  # Pillow has shifted them.
+        pixels >>= np.uint16(16 - stored_bits)
+    pixels = widen(pixels, stored_bits)
+    if _is_tiff(image) and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        pixels = 65535 - pixels
     return pixels, alpha
-
-
-def _lab_to_rgb(samples: np.ndarray) -> np.ndarray:
-    """SRGB of 8-bit Lab as TIFF files have it (for the white point D50)."""
-    lab = Image.fromarray(samples, mode="LAB")
-    rgb = ImageCms.profileToProfile(
-        lab,
-        ImageCms.createProfile("LAB"),
-        ImageCms.createProfile("sRGB"),
-        outputMode="RGB",
-    )
-    return np.array(rgb)
 
 
 def _is_lossless(image: Image.Image, content: bytes) -> bool:
     """Whether the file holds every pixel as it was."""
     if image.format == "WEBP":
-        position = 12
-        while (chunk := content[position : position + 4]) not in (
-            b"VP8 ",
-            b"ANMF",
-            b"",
-        ):
-            if chunk == b"VP8L":
-                return True
-            (size,) = struct.unpack_from("<I", content, position + 4)
-            position += 8 + size + size % 2
-        return False
+        return webp.is_lossless(io.BytesIO(content))
     if image.format == "JPEG2000":
-        coding = content.find(_JPEG2000_CODING, content.find(_JPEG2000_SIZES))
-        return content[coding + _JPEG2000_WAVELET_AT] == _LOSSLESS_WAVELET
+        return jpeg2000.is_lossless(io.BytesIO(content))
     return image.format not in ("JPEG", "MPO", "AVIF")
 
 
 def _read_metadata(image: Image.Image, content: bytes, page: int) -> Metadata:
     """What the file says of its photo; nothing of what is illegible."""
     info = image.info
-    exif = info.get("exif", b"").removeprefix(_EXIF_PREFIX)
-    dpi = info.get("dpi")
-    photoshop = iptc = comment = b""
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        exif = block_of_tiff(content, page)
-        order = "<" if content.startswith(b"II") else ">"
-        photoshop = _bytes_of(image.tag_v2.get(_PHOTOSHOP), order)
-        iptc = _bytes_of(image.tag_v2.get(_IPTC), order)
-        if _RESOLUTION not in image.tag_v2:
-            dpi = None  # Pillow makes one up.
-    elif isinstance(image, JpegImagePlugin.JpegImageFile):
+    if _is_tiff(image):
+        return read_tiff_metadata(image.tag_v2, content, page, info.get("dpi"))
+    # This reads the chunks after the pixels, too, where there may be EXIF and XMP.
+    text = getattr(image, "text", {})
+    exif, xmp = _exif_and_xmp(image, io.BytesIO(content))
+    photoshop = comment = b""
+    extended_xmp = ()
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
         photoshop = resources_of_jpeg(image.applist)
         comment = info.get("comment", b"")
-    xmp = info.get("xmp", b"")
-    if image.format == "JPEG2000":
-        boxes = _jpeg2000_boxes(content)
-        exif = boxes.get(JPEG2000_EXIF_BOX, b"").removeprefix(_EXIF_PREFIX)
-        xmp = boxes.get(JPEG2000_XMP_BOX, b"")
-    text = getattr(image, "text", {})
+        extended_xmp = tuple(
+            segment
+            for kind, segment in image.applist
+            if kind == "APP1" and segment.startswith(_EXTENDED_XMP)
+        )
     return Metadata(
-        dpi=_legible_dpi(dpi),
+        dpi=legible_dpi(info.get("dpi")),
         exif=exif,
-        xmp=xmp.encode() if isinstance(xmp, str) else xmp,
+        xmp=xmp,
         photoshop=without_thumbnails(photoshop),
-        iptc=iptc,
         text=tuple((key, value) for key, value in text.items() if key != PNG_XMP_KEY),
         comment=comment,
+        extended_xmp=extended_xmp,
     )
 
 
-def _jpeg2000_boxes(content: bytes) -> dict[bytes, bytes]:
-    """The boxes of a JPEG 2000 file that name their kind by a UUID (ISO 15444-1, I)."""
-    boxes = {}
-    position = 0
-    while position + 8 <= len(content):
-        size, kind = struct.unpack_from(">I4s", content, position)
-        start = position + 8
-        if size == 1 and start + 8 <= len(
-            content
-        ):  # It stands in the next eight bytes.
-            (size,) = struct.unpack_from(">Q", content, start)
-            start += 8
-        if size < start - position:  # 0: up to the end of the file. Others: damaged.
-            break
-        position += size
-        if kind == b"uuid":
-            boxes[content[start : start + 16]] = content[start + 16 : position]
-    return boxes
-
-
-def _legible_dpi(dpi: Any) -> tuple[float, float] | None:
-    """Pixels per inch as numbers; None where they are none."""
-    try:
-        across, down = (float(number) for number in dpi)
-    except (TypeError, ValueError, ZeroDivisionError):
-        return None
-    if not all(math.isfinite(number) and number > 0 for number in (across, down)):
-        return None
-    return across, down
-
-
-def _bytes_of(value: Any, order: str) -> bytes:
-    """The bytes of a TIFF tag, whatever kind of numbers it declares them to be."""
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, tuple) and all(isinstance(number, int) for number in value):
-        return struct.pack(f"{order}{len(value)}I", *value)
-    return b""
-
-
-def _upright(photo: np.ndarray, orientation: int) -> np.ndarray:
-    """Undoes an EXIF orientation from 1 to 8 (CIPA DC-008, tag 274); others are 1."""
-    if orientation in (5, 6, 7, 8):  # on its side: rows are the columns of the scene
-        photo = np.swapaxes(photo, 0, 1)
-    if orientation in (3, 4, 7, 8):
-        photo = photo[::-1]
-    if orientation in (2, 3, 6, 7):
-        photo = photo[:, ::-1]
-    return np.ascontiguousarray(photo)
+def _exif_and_xmp(image: Image.Image, stream: _Stream) -> tuple[bytes, bytes]:
+    """The EXIF block of a photo, and its XMP packet."""
+    if image.format == "JPEG2000":
+        boxes = jpeg2000.uuid_boxes(stream)
+        exif = boxes.get(JPEG2000_EXIF_BOX, b"")
+        xmp = boxes.get(JPEG2000_XMP_BOX, b"")
+    else:
+        exif = image.info.get("exif", b"")
+        xmp = image.info.get("xmp", b"")
+    return (
+        exif.removeprefix(_EXIF_PREFIX),
+        xmp.encode() if isinstance(xmp, str) else xmp,
+    )
