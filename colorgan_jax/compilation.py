@@ -82,7 +82,7 @@ def kept_jit(function: Callable, **options: Any) -> Callable:
     Returns:
       A function that returns what `function` does. Threads may call it side by side.
     """
-    jitted = jax.jit(function, **options)
+    jitted: Any = jax.jit(function, **options)
     programs: dict[Any, Callable] = {}
     lock = threading.Lock()
 
@@ -104,7 +104,7 @@ def kept_jit(function: Callable, **options: Any) -> Callable:
     return call
 
 
-def _load_or_export(jitted: Callable, arguments: tuple, path: Path) -> export.Exported:
+def _load_or_export(jitted: Any, arguments: tuple, path: Path) -> export.Exported:
     """The program for arguments of these shapes, from a file that may have to be made."""
     try:
         return export.deserialize(bytearray(path.read_bytes()))
