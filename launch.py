@@ -55,11 +55,11 @@ def main(arguments: list[str]) -> None:
 
     from colorgan_jax.compilation import enable_compilation_cache
     from colorgan_jax.errors import ColorganError
-    from colorgan_jax.photos import ignore_pillow_warnings
+    from colorgan_jax.photos import silence_decoders
     from colorgan_jax.training.checkpoint import silence_orbax
     from colorgan_jax.training.train import train
 
-    ignore_pillow_warnings()
+    silence_decoders()
     enable_compilation_cache()
     silence_orbax()
     try:

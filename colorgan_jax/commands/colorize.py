@@ -27,7 +27,13 @@ from colorgan_jax.commands.rendering import Rendering
 from colorgan_jax.errors import CommandError, PhotoError, print_error, print_note
 from colorgan_jax.inference import colorize_photo
 from colorgan_jax.params import fingerprint, load_params
-from colorgan_jax.photos import DEFAULT_QUALITY, Photo, read_header, read_photo
+from colorgan_jax.photos import (
+    DEFAULT_QUALITY,
+    FORMATS,
+    Photo,
+    read_header,
+    read_photo,
+)
 
 _FORMATS = {"tiff": "TIFF", "png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
 _STANDARD_INPUT = Path("-")
@@ -143,13 +149,21 @@ def _digest_of_settings(rendering: Rendering) -> str:
 
 
 def _describe_left_out(paths: list[Path], *, all_names: bool) -> str:
-    """A sentence about the files that are no photos, or photos already named."""
+    """Sentences about the files that are no photos, or photos already named."""
     shown = paths if all_names else paths[:_NAMES_SHOWN]
     names = ", ".join(map(str, shown))
     if len(paths) > len(shown):
         names += ", ... (--list names them all)"
     count = "1 file is" if len(paths) == 1 else f"{len(paths)} files are"
-    return f"{count} left out: {names}."
+    sentences = [f"{count} left out: {names}."]
+    extensions = {path.suffix.lower() for path in paths}
+    sentences += [
+        f"{known.name} photos need a package more: pip install"
+        f" 'colorgan_jax[{known.extra}]'."
+        for known in FORMATS.values()
+        if extensions.intersection(known.extensions) and not known.is_readable()
+    ]
+    return " ".join(sentences)
 
 
 def _list(sources: Iterable[Source], results: Results) -> int:

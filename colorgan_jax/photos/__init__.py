@@ -12,11 +12,11 @@ from colorgan_jax.photos.pixels import (
 )
 from colorgan_jax.photos.reading import (
     count_pixels,
-    ignore_pillow_warnings,
     read_header,
     read_photo,
     read_rgb,
     read_square,
+    silence_decoders,
 )
 from colorgan_jax.photos.writing import (
     DEFAULT_QUALITY,
@@ -42,7 +42,7 @@ __all__ = [
     "find_files",
     "find_photos",
     "fit_to_format",
-    "ignore_pillow_warnings",
+    "silence_decoders",
     "is_nearly_gray",
     "read_header",
     "read_photo",

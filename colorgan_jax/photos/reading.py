@@ -82,7 +82,7 @@ _AVIF_HIGH_BITS = 0x40
 _EXTENDED_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 
 
-def ignore_pillow_warnings() -> None:
+def silence_decoders() -> None:
     """Silences Pillow, OpenCV and tifffile where they tell of what `read_photo` deals with.
 
     They report oddities of metadata (a damaged EXIF block, an invalid animation chunk),

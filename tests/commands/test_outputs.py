@@ -253,6 +253,19 @@ def test_names_that_differ_in_case_are_different_photos(colorize):
     assert read_photo("colorized/DSC1.jpg").pixels.shape[0] == 21
 
 
+def test_photos_that_need_a_package_are_left_out_and_it_is_named(colorize, monkeypatch):
+    for name in ("pillow_heif", "rawpy"):
+        monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
+    save("album/a.png")
+    Path("album/b.heic").touch()
+    status, lines, errors = colorize("album")
+    assert status == 0 and len(lines) == 1
+    assert errors == [
+        f"note: 1 file is left out: {Path('album/b.heic')}. HEIC photos need a package"
+        " more: pip install 'colorgan_jax[heif]'."
+    ]
+
+
 def test_the_list_shows_what_is_to_be_done_and_does_nothing(colorize):
     save("album/a.png")
     save("album/b.bmp")

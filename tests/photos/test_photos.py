@@ -257,8 +257,8 @@ def test_oddities_cost_no_photo_and_no_words(tmp_path):
     large = Image.new("L", (9_600, 9_600), 128)
     (tmp_path / "large.jpg").write_bytes(encode(large, "JPEG"))
     code = """
-from colorgan_jax.photos import ignore_pillow_warnings, read_rgb
-ignore_pillow_warnings()  # as the entry points do
+from colorgan_jax.photos import silence_decoders, read_rgb
+silence_decoders()  # as the entry points do
 print(read_rgb("exif.jpg").shape, read_rgb("large.jpg", minimum_size=9).shape)
 """
     done = subprocess.run(
