@@ -535,11 +535,10 @@ def test_a_failed_save_leaves_the_older_file_and_nothing_else(
     save_params(path, params, {})
     before = path.read_bytes()
 
-    def fill_disk(file, data):
-        file.touch()
+    def fill_disk(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", fill_disk)
+    monkeypatch.setattr(os, "replace", fill_disk)
     with pytest.raises(OSError, match=r"params\.safetensors cannot be written: No spa"):
         save_params(path, params, {})
     assert path.read_bytes() == before and os.listdir(tmp_path) == [path.name]

@@ -228,9 +228,11 @@ def test_pipes_and_link_loops_are_named_and_the_others_go_on(colorize):
     Path("album/up").symlink_to("..")
     status, lines, errors = colorize("album")
     assert status == 1 and lines == [f"[3/3] {Path('colorized/z.png')}"]
-    assert [error.partition(" ")[0] for error in errors] == ["error:"] * 3
-    assert "album/loop.jpg" in errors[0] and "album/pipe.jpg" in errors[1]
-    assert "named pipe" in errors[1]
+    left_out, loop, pipe, count = errors
+    assert left_out == f"note: 1 file is left out: {Path('album/up')}."
+    assert loop.startswith(f"error: {Path('album/loop.jpg')} cannot be opened: ")
+    assert pipe == f"error: {Path('album/pipe.jpg')} is a named pipe, not a photo."
+    assert count == "error: 2 of 3 photos could not be colorized."
 
 
 def test_two_names_of_one_file_count_once_and_are_told(colorize):

@@ -573,12 +573,11 @@ def test_failed_write_names_the_file_and_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(PhotoError, match=r"wide\.webp cannot be encoded: .*16383"):
         write_photo(tmp_path / "wide.webp", Photo(np.zeros((1, 20_000, 3), np.uint8)))
 
-    def fill_disk(path: Path, content: bytes) -> None:
-        path.touch()
+    def fill_disk(*_):
         raise OSError(28, "No space left on device")
 
     (tmp_path / "kept.png").write_bytes(b"old")
-    monkeypatch.setattr(Path, "write_bytes", fill_disk)
+    monkeypatch.setattr(os, "replace", fill_disk)
     with pytest.raises(PhotoError, match=r"kept\.png cannot be written: No space left"):
         write_photo(tmp_path / "kept.png", Photo(PHOTO))
     assert [path.name for path in tmp_path.iterdir()] == ["kept.png"]
