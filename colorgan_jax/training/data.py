@@ -210,9 +210,9 @@ def _draw_around(
     shared = np.isin(for_training, validation.indices)
     if shared.any():
         logging.info(
-            "%d photos of --config.data.source are for validation, and left out of"
-            " training.",
+            "%d photos of %s are for validation, and left out of training.",
             shared.sum(),
+            ", ".join(source_names(config.data.source)),
         )
     order = _random_order(source, config)
     order = order[np.isin(order, for_training[~shared])]
