@@ -35,6 +35,7 @@ from colorgan_jax.errors import DataError, PhotoError
 from colorgan_jax.lab import rgb_to_lab, to_network
 from colorgan_jax.photos import NEARLY_GRAY, is_nearly_gray, resize_photo
 from colorgan_jax.training.sources import (
+    VALIDATION_FLAG,
     Source,
     find_listed,
     hide_accelerators,
@@ -133,9 +134,10 @@ def load_photos(
     validation_source = config.data.validation_source
     has_list = validation_source is not None and validation_source.endswith(".txt")
     if validation_source is not None and not has_list:
-        flag = "--config.data.validation_source"
         names.append(validation_source)
-        sources.append(open_source(validation_source, config.image_size, flag=flag))
+        sources.append(
+            open_source(validation_source, config.image_size, flag=VALIDATION_FLAG)
+        )
     source, parts = join_sources(names, sources)
     places = ", ".join(dict.fromkeys(names))
     logging.info("Reading photos from %s.", places)
@@ -151,10 +153,12 @@ def load_photos(
         train, validation = _draw_around(listed, len(listed), parts, source, config)
     else:
         order = _random_order(sources[-1], config)
-        held_out = np.isin(order, sources[-1].held_out)
-        order = parts.pop()[order[held_out] if held_out.any() else order]
+        if sources[-1].held_out:
+            order = order[np.isin(order, sources[-1].held_out)]
         wanted = config.data.validation_photos
-        train, validation = _draw_around(order, wanted, parts, source, config)
+        train, validation = _draw_around(
+            parts[-1][order], wanted, parts[:-1], source, config
+        )
     logging.info(
         "%d training photos, %d validation photos.", len(train), len(validation)
     )
@@ -204,6 +208,7 @@ def _draw_around(
       source: of all these.
       config: of the run.
     """
+    # A photo may be listed twice, and a file be there under two names.
     candidates = np.array(list(dict.fromkeys(candidates.tolist())), int)
     validation = _read(source, config, candidates, wanted_validation)
     for_training = np.setdiff1d(np.concatenate(parts), source.held_out)

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,8 @@ SKIMAGE_PHOTOS = (
     "rocket.jpg",
 )
 
-_FLAG = "--config.data.source"
+SOURCE_FLAG = "--config.data.source"
+VALIDATION_FLAG = "--config.data.validation_source"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,11 +60,13 @@ def source_names(value: str | Sequence[str]) -> list[str]:
     """
     names = [value] if isinstance(value, str) else list(value)
     if not names:
-        raise DataError(f"{_FLAG} is empty: it must name a source of photos at least.")
+        raise DataError(
+            f"{SOURCE_FLAG} is empty: it must name a source of photos at least."
+        )
     return names
 
 
-def open_source(name: str, image_size: int, *, flag: str = _FLAG) -> Source:
+def open_source(name: str, image_size: int, *, flag: str = SOURCE_FLAG) -> Source:
     """Opens one of what the config calls `data.source`.
 
     Args:
@@ -78,7 +81,7 @@ def open_source(name: str, image_size: int, *, flag: str = _FLAG) -> Source:
       DataError: if there are no such photos, or they cannot be downloaded.
     """
     choices = f"Set {flag} to a folder of photos, coco_sample, tfds:NAME or skimage"
-    if flag == _FLAG:
+    if flag == SOURCE_FLAG:
         choices += "; for several, give the flag once for each."
     else:
         choices += ", or to a list of photos, NAME.txt."
@@ -127,7 +130,7 @@ def join_sources(
     places = [_place(name) for name in names]
     if len(set(places)) == 1:
         return sources[0], [np.arange(len(sources[0].names)) for _ in sources]
-    labels = _labels(places)
+    labels = _labels(set(places))
     positions: dict[str, int] = {}  # By origin.
     photos, keys, held_out, parts = [], [], [], []
     for name, place, source in zip(names, places, sources, strict=True):
@@ -170,23 +173,22 @@ def find_listed(file: str, source: Source) -> list[int]:
     Raises:
       DataError: if the file cannot be read, or a photo is not there.
     """
-    flag = "--config.data.validation_source"
     try:
         lines = os.fsdecode(Path(file).expanduser().read_bytes()).splitlines()
     except OSError as error:
         raise DataError(
-            f"{flag}: the list {file} cannot be read: {error.strerror}."
+            f"{VALIDATION_FLAG}: the list {file} cannot be read: {error.strerror}."
         ) from error
     keys = [line for line in lines if line.strip()]
     if not keys:
-        raise DataError(f"{flag}: the list {file} is empty: it needs a photo a line.")
+        raise DataError(f"{VALIDATION_FLAG}: the list {file} names no photos.")
     indices = {key: index for index, key in enumerate(source.keys)}
     if missing := [key for key in keys if key not in indices]:
         example = f", such as {printable(source.keys[0])}" if source.keys else ""
         raise DataError(
-            f"{flag}: of the {len(keys)} photos that {file} lists {len(missing)} are not"
-            f" in {_FLAG} (such as {printable(missing[0])}): a line is a photo's name as"
-            f" photos.json of a run has it{example}."
+            f"{VALIDATION_FLAG}: of the {len(keys)} photos that {file} lists"
+            f" {len(missing)} are not in {SOURCE_FLAG} (such as {printable(missing[0])}):"
+            f" a line is a photo's name as photos.json of a run has it{example}."
         )
     return [indices[key] for key in keys]
 
@@ -203,9 +205,8 @@ def _place(name: str) -> tuple[str, ...]:
     return Path(os.path.abspath(os.path.expanduser(name))).parts
 
 
-def _labels(places: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
+def _labels(places: set[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
     """The shortest ends of paths, of equally many parts, that are all different."""
-    places = set(places)
     length = 1
     while True:
         labels = {place: "/".join(place[-length:]) for place in places}

@@ -466,7 +466,7 @@ def test_a_list_names_the_validation_photos(two_folders, tmp_path):
         ("", "is empty"),
         ("nowhere", r"nowhere does not exist.*NAME\.txt"),
         ("nowhere.txt", r"nowhere\.txt cannot be read: No such file"),
-        ("blank.txt", r"blank\.txt is empty"),
+        ("blank.txt", r"blank\.txt names no photos"),
         ("empty", "empty holds no photos"),
     ],
 )
