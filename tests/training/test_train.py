@@ -373,7 +373,7 @@ def test_sources_are_compared_by_their_names(copied, caplog):
     config.data.source = ("a", "b")
     write_config(copied, config)
     check_workdir(copied, config)
-    assert "Config changed" not in caplog.text
+    assert "data.source" not in caplog.text
     config.data.source = ("a", "c")
     check_workdir(copied, config)
     assert "started: data.source a, b -> a, c." in caplog.text
