@@ -136,7 +136,7 @@ def join_sources(
     for name, place, source in zip(names, places, sources, strict=True):
         if not source.names:
             raise DataError(
-                f"{name} holds no photos (JPEG, PNG or WebP): leave it out, or fill it."
+                f"{name} holds no photos: leave it out, or fill it."
             )
         origins = [source.origin(index) for index in range(len(source.names))]
         before = len(photos)
