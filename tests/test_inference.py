@@ -26,7 +26,7 @@ from colorgan_jax.params import (
     load_training,
     save_params,
 )
-from colorgan_jax.photos import Photo
+from colorgan_jax.photos import Photo, read_photo, resize_photo
 from configs import pretrained
 
 SIZE = 16
@@ -392,6 +392,25 @@ def test_colorize_photo_keeps_the_lightness_to_one_level(params, dtype):
     gray = white * skimage.color.lab2rgb(np.stack([L, 0 * L, 0 * L], axis=-1))[..., 1]
     assert np.ptp(result.astype(int), axis=-1).mean() > white / 10  # color was put in
     assert np.abs(gray - rgb[..., 0]).max() < 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_real_photos_keep_their_lightness_to_one_level(params, dtype, real_photos):
+    def gray_levels(pixels):
+        L = skimage.color.rgb2lab(pixels / np.float64(white))[..., 0]
+        lab = np.stack([L, 0 * L, 0 * L], axis=-1)
+        return white * skimage.color.lab2rgb(lab)[..., 1]
+
+    white = np.iinfo(dtype).max
+    for path in sorted((real_photos / "old").iterdir()):
+        pixels = read_photo(path).rgb8()[::2, ::2]
+        if dtype == np.uint16:  # Enlarged, it has levels between those of 8 bits.
+            height, width, _ = pixels.shape
+            pixels = resize_photo(pixels * np.uint16(257), height + 9, width + 9)
+        result = colorize_photo(params, Photo(pixels)).pixels
+        assert result.dtype == dtype
+        difference = np.abs(gray_levels(result) - gray_levels(pixels))
+        assert difference.max() < 1, path.name
 
 
 def test_a_photo_of_one_color_is_seen_alike_at_every_size(params):

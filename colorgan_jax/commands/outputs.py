@@ -232,7 +232,7 @@ class Results:
         self._side_by_side = side_by_side
         self._overwrite = overwrite
         self._has_manifest = has_manifest
-        self._inputs = {_identity(source.path) for source in sources}
+        self._inputs = {_identity(source.path) for source in sources} - {None}
         self._lock = threading.Lock()
         self._planned: set[Path] = set()
         self._listings: dict[Path, dict[str, list[str]]] = {}

@@ -149,6 +149,13 @@ def test_what_is_not_ours_is_neither_replaced_nor_taken_for_a_result(colorize):
     assert read_photo("colorized/a.png").pixels.shape == (24, 32, 3)
 
 
+def test_a_missing_photo_does_not_change_where_the_others_go(colorize):
+    save("a.png")
+    for _ in range(2):
+        status, lines, _ = colorize("missing.png", "a.png", "--overwrite")
+        assert status == 1 and lines == [f"[2/2] {Path('colorized/a.png')}"]
+
+
 @pytest.mark.parametrize("options", [[], ["--overwrite"]])
 def test_a_photo_is_never_replaced(colorize, options):
     for name in ("scan.png", "scan-2.png", "SCAN.png", "out/link.png"):
