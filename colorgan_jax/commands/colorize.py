@@ -234,7 +234,7 @@ def _colorize(sources: list[Source], results: Results, rendering: Rendering) -> 
         count_pixels=lambda job: job.plan.header.pixels,
         saturation=rendering.saturation,
     )
-    failed = 0
+    done = failed = 0
     # Closed, so that after Ctrl-C in this loop, too, the threads stop at once.
     with Progress(len(sources)) as progress, contextlib.closing(outcomes):
         for job, outcome in outcomes:
@@ -252,6 +252,8 @@ def _colorize(sources: list[Source], results: Results, rendering: Rendering) -> 
             for remark in remarks:
                 print_note(f"{job.source.path}: {remark}.")
             progress.print_line(job.source.number, str(result))
+            done += 1
+    progress.print_summary(f"{done} photos colorized into the folder {results.folder}.")
     if finished:
         print_note(
             f"{finished} of {len(sources)} photos were colorized before and are skipped;"

@@ -201,6 +201,7 @@ class Results:
     `plan` is for one thread, `write` for several.
 
     Attributes:
+      folder: its path.
       settings: stands for the weights and options of this run.
     """
 
@@ -226,7 +227,7 @@ class Results:
           overwrite: whether older files of the same names are replaced.
           has_manifest: whether results are noted in the manifest.
         """
-        self._folder = folder
+        self.folder = folder
         self.settings = settings
         self._format = format
         self._side_by_side = side_by_side
@@ -309,7 +310,7 @@ class Results:
 
     def _error(self, problem: str, error: OSError) -> PhotoError:
         """Of one result, or of all."""
-        is_of_one = error.errno in _ERRORS_OF_A_NAME and self._folder.is_dir()
+        is_of_one = error.errno in _ERRORS_OF_A_NAME and self.folder.is_dir()
         kind = PhotoError if is_of_one else OutputError
         return kind(f"{problem}: {error.strerror}.")
 
@@ -344,7 +345,7 @@ class Results:
             return None, None
         if found and found != (None, None):
             return found
-        name = os.path.relpath(result, self._folder)
+        name = os.path.relpath(result, self.folder)
         note = self._notes.get((name, status.st_size, status.st_mtime_ns))
         return note or (None, None)
 
@@ -353,13 +354,13 @@ class Results:
         if not self._has_manifest:
             return
         line = {
-            "result": os.path.relpath(result, self._folder),
+            "result": os.path.relpath(result, self.folder),
             "size": status.st_size,
             "mtime_ns": status.st_mtime_ns,
             "source": digest,
             "settings": self.settings,
         }
-        with self._lock, open(self._folder / MANIFEST, "a") as file:
+        with self._lock, open(self.folder / MANIFEST, "a") as file:
             # The line before may have been cut by a kill.
             file.write(f"\n{json.dumps(line)}\n")
 

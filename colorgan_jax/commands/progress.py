@@ -62,7 +62,15 @@ class Progress:
           number: as for `advance`.
           text: of the line.
         """
-        if self._bar and sys.stdout.isatty():
+        if self._has_terminal():
             return
         place = f"[{number}/{self._total}] " if self._total > 1 else ""
         print(f"{place}{text}", flush=True)
+
+    def print_summary(self, text: str) -> None:
+        """Prints what the lines would have told, where a bar took their place."""
+        if self._has_terminal():
+            print(text)
+
+    def _has_terminal(self) -> bool:
+        return self._bar is not None and sys.stdout.isatty()
