@@ -135,9 +135,7 @@ def join_sources(
     photos, keys, held_out, parts = [], [], [], []
     for name, place, source in zip(names, places, sources, strict=True):
         if not source.names:
-            raise DataError(
-                f"{name} holds no photos: leave it out, or fill it."
-            )
+            raise DataError(f"{name} holds no photos: leave it out, or fill it.")
         origins = [source.origin(index) for index in range(len(source.names))]
         before = len(photos)
         for index, origin in enumerate(origins):
