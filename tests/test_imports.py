@@ -109,7 +109,8 @@ import cv2, flax, jax, numpy, PIL
 brought = set(sys.modules)
 import colorgan_jax, colorgan_jax.__main__
 new = set(sys.modules) - brought
-print(sorted({name.partition(".")[0] for name in new} - sys.stdlib_module_names))
+new = {name.partition(".")[0] for name in new} - sys.stdlib_module_names
+print(sorted(name for name in new if name[0] != "_"))  # Cython has one of its own.
 assert "flax.training" not in sys.modules
 """
     brought = run(code).strip()
