@@ -14,7 +14,18 @@ from pathlib import Path
 
 from absl import app, flags, logging
 from ml_collections import config_flags
+from ml_collections.config_flags import tuple_parser
 
+
+class _NamesParser(tuple_parser.TupleParser):
+    """Takes names as they are, whatever is in them; the flag may be given repeatedly."""
+
+    def parse(self, argument: str | list[str] | tuple[str, ...]) -> tuple[str, ...]:
+        return (argument,) if isinstance(argument, str) else tuple(argument)
+
+
+# The type of data.source in configs/pix2pix.py.
+config_flags.register_flag_parser_for_type(str | tuple, _NamesParser())
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run. Default: runs/<name of the config file>."
@@ -55,11 +66,11 @@ def main(arguments: list[str]) -> None:
 
     from colorgan_jax.compilation import enable_compilation_cache
     from colorgan_jax.errors import ColorganError
-    from colorgan_jax.photos import ignore_pillow_warnings
+    from colorgan_jax.photos import silence_decoders
     from colorgan_jax.training.checkpoint import silence_orbax
     from colorgan_jax.training.train import train
 
-    ignore_pillow_warnings()
+    silence_decoders()
     enable_compilation_cache()
     silence_orbax()
     try:

@@ -4,19 +4,30 @@ From a program:
 
     from colorgan_jax import colorize, load_params
     rgb = colorize(load_params(), L)
+
+Or with photo files, whose depth, transparency and metadata are kept:
+
+    from colorgan_jax import colorize_photo, load_params, read_photo, write_photo
+    photo = read_photo("old.tif")
+    write_photo("new.tif", colorize_photo(load_params(), photo))
 """
 
 from colorgan_jax.errors import ColorganError
-from colorgan_jax.inference import colorize
+from colorgan_jax.inference import colorize, colorize_photo
 from colorgan_jax.networks.discriminator import Discriminator
 from colorgan_jax.networks.generator import Generator
 from colorgan_jax.params import load_params
+from colorgan_jax.photos import Photo, read_photo, write_photo
 
 __version__ = "0.1.0"
 __all__ = [
     "ColorganError",
     "Discriminator",
     "Generator",
+    "Photo",
     "colorize",
+    "colorize_photo",
     "load_params",
+    "read_photo",
+    "write_photo",
 ]

@@ -11,7 +11,7 @@ from colorgan_jax import __version__
 from colorgan_jax.commands import colorize, evaluate, survey
 from colorgan_jax.compilation import enable_compilation_cache
 from colorgan_jax.errors import ColorganError, print_error
-from colorgan_jax.photos import ignore_pillow_warnings
+from colorgan_jax.photos import silence_decoders
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     # Without a GPU or TPU, JAX says so in a warning; users of the command know.
     logging.getLogger("jax").setLevel(logging.ERROR)
-    ignore_pillow_warnings()
+    silence_decoders()
     enable_compilation_cache()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A file name that the terminal cannot show must not end the run.

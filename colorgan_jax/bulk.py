@@ -14,9 +14,14 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from colorgan_jax.errors import OutputError, PhotoError
-from colorgan_jax.inference import paint_photo, photo_lightness, predict_photos_ab
+from colorgan_jax.inference import (
+    paint_photo,
+    photo_lightness,
+    predict_photos_ab,
+    what_the_network_sees,
+)
 from colorgan_jax.params import Params, image_size
-from colorgan_jax.photos import count_pixels, read_photo, resize_photo
+from colorgan_jax.photos import Photo, count_pixels, read_photo
 
 # So many photos go through the network together: on a CPU that takes a fifth less time
 # than one by one, and more of them gain nothing.
@@ -30,16 +35,16 @@ _PIXELS_IN_FLIGHT = 50_000_000
 _LEAST_PIXELS = 1_000_000
 
 # What stands for a photo: the caller's, such as its path.
-Photo = TypeVar("Photo")
+Item = TypeVar("Item")
 Value = TypeVar("Value")
 
 
 def read_ahead(
-    photos: Iterable[Photo],
-    read: Callable[[Photo], Value],
+    photos: Iterable[Item],
+    read: Callable[[Item], Value],
     *,
-    count_pixels: Callable[[Photo], int] = count_pixels,
-) -> Generator[tuple[Photo, Value | PhotoError], None, None]:
+    count_pixels: Callable[[Item], int] = count_pixels,
+) -> Generator[tuple[Item, Value | PhotoError], None, None]:
     """Reads photos in threads, some ahead of the one that is asked for.
 
     Close the iterator (`contextlib.closing`) where it may not be exhausted: the threads
@@ -64,13 +69,13 @@ def read_ahead(
 
 def colorize_photos(
     params: Params,
-    photos: Iterable[Photo],
+    photos: Iterable[Item],
     *,
-    read: Callable[[Photo], np.ndarray] = read_photo,
-    write: Callable[[Photo, np.ndarray], Value],
-    count_pixels: Callable[[Photo], int] = count_pixels,
+    read: Callable[[Item], Photo] = read_photo,
+    write: Callable[[Item, Photo], Value],
+    count_pixels: Callable[[Item], int] = count_pixels,
     saturation: float = 1.0,
-) -> Generator[tuple[Photo, Value | PhotoError], None, None]:
+) -> Generator[tuple[Item, Value | PhotoError], None, None]:
     """Colorizes photos as `inference.colorize_photo` does, many at a time.
 
     Close the iterator (`contextlib.closing`) where it may not be exhausted: what is
@@ -79,8 +84,8 @@ def colorize_photos(
     Args:
       params: parameters of a generator, from `load_params` or `fold_batch_norm`.
       photos: what `read` and `write` take; drawn from as there is room.
-      read: called in threads; returns the photo, uint8 [H, W, 3], sRGB in [0, 255].
-      write: called in threads with the photo and its colors, uint8 [H, W, 3].
+      read: called in threads.
+      write: called in threads with what stands for the photo, and with it in color.
       count_pixels: as for `read_ahead`; a photo is in memory until it is written.
       saturation: as for `inference.colorize`.
 
@@ -95,35 +100,54 @@ def colorize_photos(
     """
     size = image_size(params)
 
-    def colorize(group: "_Group[Photo]", threads: ThreadPoolExecutor) -> None:
+    def colorize(group: "_Group[Item]", threads: ThreadPoolExecutor) -> None:
         readable = [
             future
             for future in group.futures
             if not isinstance(future.exception(), PhotoError)
         ]
-        colors = iter(_predict(params, [future.result()[1] for future in readable]))
+        colors = iter(_predict(params, [future.result().seen for future in readable]))
         pairs = zip(group.photos, group.futures, strict=True)
         for place, (photo, future) in enumerate(pairs):
             if future in readable:
-                L, _ = future.result()
-                group.futures[place] = threads.submit(finish, photo, L, next(colors))
+                group.futures[place] = threads.submit(
+                    finish, photo, future.result(), next(colors)
+                )
 
-    def finish(photo: Photo, L: np.ndarray, ab: np.ndarray) -> Value:
-        return write(photo, paint_photo(L, ab, saturation=saturation))
+    def finish(photo: Item, gray: _Gray, ab: np.ndarray) -> Value:
+        pixels = paint_photo(
+            gray.L, ab, dtype=gray.photo.pixels.dtype, saturation=saturation
+        )
+        return write(photo, dataclasses.replace(gray.photo, pixels=pixels))
 
     yield from _in_order(
         _group(photos, count_pixels, _BATCH_PHOTOS),
-        lambda photo: _read(read, photo, size),
+        lambda photo: _Gray.of(read(photo), size),
         colorize,
     )
 
 
-def _read(
-    read: Callable[[Photo], np.ndarray], photo: Photo, size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The lightness of a photo, and what the network sees of it."""
-    L = photo_lightness(read(photo))
-    return L, resize_photo(L, size, size)
+@dataclasses.dataclass
+class _Gray:
+    """A photo before it is colorized.
+
+    Attributes:
+      photo: all but its pixels, whose colors nobody needs any more.
+      L: its lightness.
+      seen: what the network sees of it.
+    """
+
+    photo: Photo
+    L: np.ndarray
+    seen: np.ndarray
+
+    @classmethod
+    def of(cls, photo: Photo, size: int) -> "_Gray":
+        """Takes the lightness of a photo, for a network that sees `size` pixels."""
+        L = photo_lightness(photo.pixels)
+        seen = what_the_network_sees(L, photo.alpha, size)
+        black = np.broadcast_to(photo.pixels.dtype.type(0), L.shape)  # takes no memory
+        return cls(dataclasses.replace(photo, pixels=black), L, seen)
 
 
 def _predict(params: Params, seen: list[np.ndarray]) -> list[np.ndarray]:
@@ -138,7 +162,7 @@ def _predict(params: Params, seen: list[np.ndarray]) -> list[np.ndarray]:
 
 
 @dataclasses.dataclass
-class _Group(Generic[Photo]):
+class _Group(Generic[Item]):
     """Photos on their way together.
 
     Attributes:
@@ -147,16 +171,16 @@ class _Group(Generic[Photo]):
       futures: of each photo, the call that was begun last; none before it is read.
     """
 
-    photos: list[Photo]
+    photos: list[Item]
     pixels: int
     futures: list[Future[Any]] = dataclasses.field(default_factory=list)
 
 
 def _group(
-    photos: Iterable[Photo], count_pixels: Callable[[Photo], int], largest: int
-) -> Iterator[_Group[Photo]]:
+    photos: Iterable[Item], count_pixels: Callable[[Item], int], largest: int
+) -> Iterator[_Group[Item]]:
     """Groups photos, in order, small ones by `largest`."""
-    group: _Group[Photo] = _Group([], 0)
+    group: _Group[Item] = _Group([], 0)
     for photo in photos:
         try:
             pixels = max(count_pixels(photo), _LEAST_PIXELS)
@@ -174,10 +198,10 @@ def _group(
 
 
 def _in_order(
-    groups: Iterator[_Group[Photo]],
-    read: Callable[[Photo], Any],
-    go_on: Callable[[_Group[Photo], ThreadPoolExecutor], None],
-) -> Generator[tuple[Photo, Any], None, None]:
+    groups: Iterator[_Group[Item]],
+    read: Callable[[Item], Any],
+    go_on: Callable[[_Group[Item], ThreadPoolExecutor], None],
+) -> Generator[tuple[Item, Any], None, None]:
     """Reads groups in threads as far as there is room, and goes on with each in turn.
 
     Args:
@@ -190,10 +214,10 @@ def _in_order(
       Each photo, in order, and the result of its last future, or its `PhotoError`.
     """
     upcoming = next(groups, None)
-    reading: deque[_Group[Photo]] = deque()
-    ending: deque[_Group[Photo]] = deque()
+    reading: deque[_Group[Item]] = deque()
+    ending: deque[_Group[Item]] = deque()
 
-    def has_room_for(more: _Group[Photo]) -> bool:
+    def has_room_for(more: _Group[Item]) -> bool:
         pixels = sum(group.pixels for group in (*reading, *ending))
         return pixels == 0 or pixels + more.pixels <= _PIXELS_IN_FLIGHT
 

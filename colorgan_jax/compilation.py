@@ -1,11 +1,19 @@
 """How XLA compiles the networks, and where what it compiled is kept."""
 
+import contextlib
 import functools
+import hashlib
 import os
+import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
+from jax import export
+
+from colorgan_jax.paths import replace_file
 
 
 @functools.cache
@@ -38,9 +46,7 @@ def enable_compilation_cache() -> None:
     XDG_CACHE_HOME, else ~/.cache/colorgan_jax. It can be deleted at any time. Where
     it cannot be made, nothing is kept.
     """
-    # JAX reads the environment's itself. Its config declares no attributes.
-    given = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
-    if not given:
+    if _cache_folder() is None:  # JAX reads the environment's itself.
         try:
             caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
             folder = Path(caches) / "colorgan_jax"
@@ -54,3 +60,70 @@ def enable_compilation_cache() -> None:
     warnings.filterwarnings(
         "ignore", "Error (reading|writing) persistent compilation cache entry"
     )
+
+
+def _cache_folder() -> str | None:
+    # JAX's config declares no attributes.
+    return jax.config.jax_compilation_cache_dir or None  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def kept_jit(function: Callable, **options: Any) -> Callable:
+    """`jax.jit` for a function that later processes need not trace again.
+
+    JAX's cache keeps what XLA compiles, but to look there it needs the program, and tracing
+    the generator takes longer than all else in colorizing one photo. Where that cache is on,
+    the program is kept in its folder, too.
+
+    Args:
+      function: takes arrays or trees of them, and depends on nothing but them and the source
+        of this package.
+      **options: of `jax.jit`, but for static arguments.
+
+    Returns:
+      A function that returns what `function` does. Threads may call it side by side.
+    """
+    jitted: Any = jax.jit(function, **options)
+    programs: dict[Any, Callable] = {}
+    lock = threading.Lock()
+
+    @functools.wraps(function)
+    def call(*arguments: Any) -> Any:
+        folder = _cache_folder()
+        # A program is for one platform; only a CPU is slow enough at tracing.
+        if folder is None or jax.default_backend() != "cpu":
+            return jitted(*arguments)
+        leaves, tree = jax.tree.flatten(arguments)
+        shapes = (tree, *(jax.typeof(leaf) for leaf in leaves))
+        with lock:
+            if shapes not in programs:
+                name = f"program-{_digest(function.__qualname__, shapes)}"
+                exported = _load_or_export(jitted, arguments, Path(folder, name))
+                programs[shapes] = jax.jit(exported.call, **options)
+        return programs[shapes](*arguments)
+
+    return call
+
+
+def _load_or_export(jitted: Any, arguments: tuple, path: Path) -> export.Exported:
+    """The program for arguments of these shapes, from a file that may have to be made."""
+    try:
+        return export.deserialize(bytearray(path.read_bytes()))
+    except FileNotFoundError:
+        pass
+    except Exception:  # Damaged: almost anything can be raised.
+        path.unlink(missing_ok=True)
+    exported = export.export(jitted)(*arguments)
+    with contextlib.suppress(OSError):  # A full disk: it is not kept, then.
+        replace_file(path, bytes(exported.serialize()))
+    return exported
+
+
+def _digest(*parts: object) -> str:
+    """Stands for all that a program depends on, besides what is given."""
+    package = Path(__file__).parent
+    source = [
+        (str(path), path.stat().st_size, path.stat().st_mtime_ns)
+        for path in sorted(package.rglob("*.py"))
+    ]
+    everything = (*parts, jax.__version__, sorted(jax.config.values.items()), source)
+    return hashlib.sha256(repr(everything).encode()).hexdigest()

@@ -58,3 +58,8 @@ class CommandError(ColorganError):
 def print_error(error: Exception | str) -> None:
     """Prints a sentence where errors go."""
     print(f"error: {error}", file=sys.stderr)
+
+
+def print_note(note: str) -> None:
+    """Prints a sentence of which a user may want to know, where errors go."""
+    print(f"note: {note}", file=sys.stderr)

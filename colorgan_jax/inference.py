@@ -5,26 +5,39 @@ it predicts are brought to the photo's size (`upsampling`) and joined with its l
 `colorize` does that in one program of JAX, `colorize_photo` on the host, bit by bit.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Shaped
 
-from colorgan_jax.compilation import memory_saving_options
-from colorgan_jax.lab import AB_SCALE, L_SCALE, lab_to_rgb, limit_chroma, rgb_to_lab
+from colorgan_jax.compilation import kept_jit, memory_saving_options
+from colorgan_jax.lab import (
+    AB_SCALE,
+    L_SCALE,
+    decode_levels,
+    lab_to_levels,
+    lab_to_rgb,
+    levels_to_lightness,
+    limit_chroma,
+)
 from colorgan_jax.networks.generator import Generator
 from colorgan_jax.params import Params, image_size
-from colorgan_jax.photos import resize_photo
-from colorgan_jax.upsampling import resize, upsample, upsample_bands
+from colorgan_jax.photos import Photo, resize_photo
+from colorgan_jax.upsampling import resize, upsample, upsample_parts
 
 # On the host, the color maths of a large photo is done on this many pixels at a time: it
 # bounds the memory, and one compiled function serves photos of all sizes.
-_CHUNK_PIXELS = 2**16
+_CHUNK_PIXELS = 2**17
+# The same for pixels outside the gamut, of which there are few.
+_OUTSIDE_PIXELS = 2**14
 
 
 def predict_ab(
@@ -110,9 +123,7 @@ def _join(L: jax.Array, ab: jax.Array) -> jax.Array:
     return lab_to_rgb(limit_chroma(lab))
 
 
-def colorize_photo(
-    params: Params, rgb: UInt8[np.ndarray, "H W 3"], *, saturation: float = 1.0
-) -> UInt8[np.ndarray, "H W 3"]:
+def colorize_photo(params: Params, photo: Photo, *, saturation: float = 1.0) -> Photo:
     """Colorizes one photo at its full resolution; its own colors are ignored.
 
     The same as `colorize` to within one level, for photos on the host: nothing is compiled
@@ -120,46 +131,87 @@ def colorize_photo(
 
     Args:
       params: parameters of a generator, from `load_params` or `fold_batch_norm`.
-      rgb: uint8 [H, W, 3], sRGB in [0, 255].
+      photo: from `read_photo`, or `Photo(pixels)` of an array.
       saturation: as for `colorize`.
 
     Returns:
-      uint8 [H, W, 3], sRGB in [0, 255], with the lightness of `rgb`.
+      The photo in color, with its lightness and all else of it, at its own depth.
 
     Raises:
       ParamsError: if `params` are not a generator's.
-      ValueError: if `rgb` is not uint8 [H, W, 3].
+      ValueError: if the photo has no pixels, or its pixels are no photo's.
     """
-    size = image_size(params)
-    L = photo_lightness(rgb)
-    ab = predict_photos_ab(params, resize_photo(L, size, size)[None])[0]
-    return paint_photo(L, ab, saturation=saturation)
+    L = photo_lightness(photo.pixels)
+    seen = what_the_network_sees(L, photo.alpha, image_size(params))
+    ab = predict_photos_ab(params, seen[None])[0]
+    pixels = paint_photo(L, ab, dtype=photo.pixels.dtype, saturation=saturation)
+    return dataclasses.replace(photo, pixels=pixels)
 
 
-# The three steps of `colorize_photo`, for programs that colorize many photos: several share
-# the second, and the others run in threads.
+# The four steps of `colorize_photo`, for programs that colorize many photos: several share
+# the third, and the others run in threads.
 
 
-def photo_lightness(rgb: UInt8[np.ndarray, "H W 3"]) -> Float[np.ndarray, "H W"]:
+def photo_lightness(pixels: Shaped[np.ndarray, "H W *C"]) -> Float[np.ndarray, "H W"]:
     """CIE lightness of a photo. Threads may call this side by side.
 
     Args:
-      rgb: uint8 [H, W, 3], sRGB in [0, 255].
+      pixels: uint8 or uint16, [H, W] or [H, W, 3], sRGB over the whole range.
 
     Returns:
       float32 [H, W] in [0, 100].
 
     Raises:
-      ValueError: if `rgb` is not uint8 [H, W, 3].
+      ValueError: if `pixels` are anything else.
     """
-    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[-1] != 3 or 0 in rgb.shape:
+    if (
+        pixels.dtype not in (np.uint8, np.uint16)
+        or pixels.shape[2:] not in ((), (3,))
+        or pixels.ndim < 2
+        or 0 in pixels.shape
+    ):
         raise ValueError(
-            "A photo is uint8 of shape [height, width, 3], not"
-            f" {rgb.dtype} of shape {rgb.shape}."
+            "A photo is uint8 or uint16 of shape [height, width] or [height, width, 3],"
+            f" not {pixels.dtype} of shape {pixels.shape}."
         )
-    L = np.empty(rgb.shape[:2], np.float32)
-    _in_chunks(_lightness, [rgb.reshape(-1, 3)], L.reshape(-1))
+    if pixels.ndim == 2:
+        return np.take(_gray_lightness(pixels.dtype), pixels)
+    linear = decode_levels(np.iinfo(pixels.dtype).max)
+    L = np.empty(pixels.shape[:2], np.float32)
+    colors, lightness = pixels.reshape(-1, 3), L.reshape(-1)
+    for start in range(0, len(colors), _CHUNK_PIXELS):
+        chunk = colors[start : start + _CHUNK_PIXELS]
+        size = len(chunk)
+        if size < _CHUNK_PIXELS:
+            chunk = np.pad(chunk, [(0, _CHUNK_PIXELS - size), (0, 0)])
+        lightness[start : start + size] = np.asarray(_lightness(chunk, linear))[:size]
     return L
+
+
+_lightness = jax.jit(levels_to_lightness)
+
+
+@functools.cache
+def _gray_lightness(dtype: np.dtype) -> np.ndarray:
+    """CIE lightness of each gray, float32."""
+    grays = np.arange(np.iinfo(dtype).max + 1, dtype=dtype)
+    return photo_lightness(np.stack([grays] * 3, axis=-1)[None])[0]
+
+
+def what_the_network_sees(
+    L: Float[np.ndarray, "H W"], alpha: Shaped[np.ndarray, "H W"] | None, size: int
+) -> Float[np.ndarray, "{size} {size}"]:
+    """The lightness of a photo at the size of the network, on white.
+
+    Args:
+      L: of the photo, float32 [H, W] in [0, 100].
+      alpha: its opacity, uint8 or uint16; None where all is opaque.
+      size: height and width that the network sees.
+    """
+    if alpha is not None:
+        opacity = alpha / np.float32(np.iinfo(alpha.dtype).max)
+        L = 100 - (100 - L) * opacity
+    return resize_photo(L, size, size)
 
 
 def predict_photos_ab(
@@ -185,60 +237,87 @@ def _photos_predictor() -> Callable[[Params, np.ndarray], jax.Array]:
     def predict(params: Params, L: jax.Array) -> jax.Array:
         return predict_ab(params, L[..., None] / L_SCALE - 1)
 
-    return jax.jit(predict, compiler_options=memory_saving_options())
+    return kept_jit(predict, compiler_options=memory_saving_options())
 
 
 def paint_photo(
     L: Float[np.ndarray, "H W"],
     ab: Float[np.ndarray, "h w 2"],
     *,
+    dtype: npt.DTypeLike = np.uint8,
     saturation: float = 1.0,
-) -> UInt8[np.ndarray, "H W 3"]:
+) -> Shaped[np.ndarray, "H W 3"]:
     """Gives a photo the network's colors. Threads may call this side by side.
 
     Args:
       L: the photo's lightness, float32 [H, W] in [0, 100].
       ab: float32 [h, w, 2], the network's colors in [-1, 1], of any resolution.
+      dtype: uint8 or uint16.
       saturation: as for `colorize`.
 
     Returns:
-      uint8 [H, W, 3], sRGB in [0, 255].
+      sRGB [H, W, 3] over the whole range of the dtype.
     """
-    height, width = L.shape
-    ab = saturation * ab
-    rgb = np.empty((height, width, 3), np.uint8)
-    for band, band_ab in upsample_bands(ab, L, rows=max(1, _CHUNK_PIXELS // width)):
-        _in_chunks(
-            _paint,
-            [L[band].reshape(-1), band_ab.reshape(-1, 2)],
-            rgb[band].reshape(-1, 3),
+    rgb = np.empty((*L.shape, 3), dtype)
+    white = np.iinfo(rgb.dtype).max
+    colors, lightness = rgb.reshape(-1, 3), L.reshape(-1)
+    lab = _aligned(3, _CHUNK_PIXELS)
+    # Pixels outside the gamut are put aside until there are enough for a call.
+    outside = _aligned(3, _OUTSIDE_PIXELS)
+    places = np.empty(_OUTSIDE_PIXELS, int)
+    count = 0
+
+    def paint_outside() -> None:
+        painted = np.asarray(_paint(outside, white=white, limit=True)).view(dtype)
+        colors[places[:count]] = painted[:count, :3]
+
+    ab = np.float32(saturation * AB_SCALE) * ab
+    for part in upsample_parts(ab, L, lab[1:]):
+        size = part.stop - part.start
+        lab[0, :size] = lightness[part]
+        painted = np.asarray(_paint(lab, white=white))[:size]
+        cv2.cvtColor(
+            painted.view(dtype)[None], cv2.COLOR_RGBA2RGB, dst=colors[None, part]
         )
+        found = np.flatnonzero(painted[:, -1] < 0)
+        while len(found):
+            chosen = found[: _OUTSIDE_PIXELS - count]
+            new = slice(count, count + len(chosen))
+            outside[:, new] = lab[:, chosen]
+            places[new] = part.start + chosen
+            found, count = found[len(chosen) :], new.stop
+            if count == _OUTSIDE_PIXELS:
+                paint_outside()
+                count = 0
+    if count:
+        paint_outside()
     return rgb
 
 
-def _in_chunks(
-    function: Callable, arrays: list[np.ndarray], result: np.ndarray
-) -> None:
-    """Applies a function, pixel by pixel, to so many pixels that it is compiled once."""
-    for start in range(0, len(result), _CHUNK_PIXELS):
-        chunks = [array[start : start + _CHUNK_PIXELS] for array in arrays]
-        missing = _CHUNK_PIXELS - len(chunks[0])
-        if missing:
-            chunks = [
-                np.pad(chunk, [(0, missing), *[(0, 0)] * (chunk.ndim - 1)])
-                for chunk in chunks
-            ]
-        part = result[start : start + _CHUNK_PIXELS]
-        part[:] = np.asarray(function(*chunks))[: len(part)]
+@functools.partial(jax.jit, static_argnames=("white", "limit"))
+def _paint(lab: jax.Array, *, white: int, limit: bool = False) -> jax.Array:
+    """The levels of sRGB of CIE Lab, as OpenCV and photos have them: interleaved.
+
+    Args:
+      lab: float32 [3, N].
+      white: the highest level, 255 or 65535.
+      limit: whether to limit the chroma first.
+
+    Returns:
+      int32 [N, 1] whose bytes are red, green, blue and the sign, or [N, 2] of 16 bits each.
+      Where the (last) number is negative, the color is outside the gamut.
+    """
+    L, a, b = lab
+    (red, green, blue), outside = lab_to_levels(L, a, b, white, limit=limit)
+    sign = jnp.where(outside, jnp.iinfo(jnp.int32).min, 0)
+    if white > 255:
+        return jnp.stack([red | green << 16, blue | sign], axis=-1)
+    return (red | green << 8 | blue << 16 | sign)[:, None]
 
 
-@jax.jit
-def _lightness(rgb: jax.Array) -> jax.Array:
-    """CIE L [...] of uint8 sRGB [..., 3]."""
-    return rgb_to_lab(rgb.astype(jnp.float32) / 255)[..., 0]
-
-
-@jax.jit
-def _paint(L: jax.Array, ab: jax.Array) -> jax.Array:
-    """uint8 sRGB [N, 3] of CIE L [N] and the network's ab [N, 2]."""
-    return jnp.round(_join(L, ab) * 255).astype(jnp.uint8)
+def _aligned(*shape: int) -> np.ndarray:
+    """A float32 array of zeros that XLA reads where it is; most others it copies first."""
+    size = math.prod(shape)
+    room = np.zeros(size + 16, np.float32)
+    start = -room.ctypes.data % 64 // room.itemsize
+    return room[start : start + size].reshape(shape)

@@ -13,6 +13,7 @@ encoder_5, under their own names: {"stem": {"kernel": [3, 3, 1, 32], "bias": [32
 "bottleneck_16_project": ...}.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -188,6 +189,23 @@ def load_training(path: str | os.PathLike = RELEASED_PARAMS) -> dict[str, Any]:
     """
     with _open_params(_params_file(path)) as file:
         return json.loads(file.metadata().get("training", "{}"))
+
+
+def fingerprint(params: Params) -> str:
+    """Stands for parameters: other ones have another, however they were stored.
+
+    Args:
+      params: parameters of a generator.
+
+    Returns:
+      32 hexadecimal digits.
+    """
+    seen = hashlib.sha256()
+    for layer, arrays in sorted(params.items()):
+        for name, array in sorted(arrays.items()):
+            seen.update(f"{layer}.{name} {array.shape} {array.dtype}".encode())
+            seen.update(np.asarray(array).tobytes())
+    return seen.hexdigest()[:32]
 
 
 def _params_file(path: str | os.PathLike) -> Path:

@@ -20,6 +20,9 @@ from colorgan_jax.photos import resize_photo
 # Of the cubic kernel, as in OpenCV: its slope at distance 1 (Keys 1981).
 _SHARPNESS = -0.75
 
+# Of an enlarged array that are computed together.
+_ROWS_AT_A_TIME = 16
+
 
 def resize(
     images: Float[Array | np.ndarray, "*batch h w C"], height: int, width: int
@@ -59,36 +62,57 @@ def upsample(
     return resize(ab, *L.shape[-2:])
 
 
-def upsample_bands(
-    ab: Float[np.ndarray, "h w 2"], L: Float[np.ndarray, "H W"], *, rows: int
-) -> Iterator[tuple[slice, Float[np.ndarray, "band W 2"]]]:
-    """`upsample` on the host, band by band: for photos that must not fill the memory.
+def upsample_parts(
+    ab: Float[np.ndarray, "h w 2"],
+    L: Float[np.ndarray, "H W"],
+    out: Float[np.ndarray, "2 pixels"],
+) -> Iterator[slice]:
+    """`upsample` on the host, part by part: for photos that must not fill the memory.
 
     Args:
       ab: float32 [h, w, 2].
       L: lightness of the photo, [H, W].
-      rows: the height of a band; the last one may be lower.
+      out: float32 [2, pixels]: receives a and b of the pixels of a part, one part after
+        the other.
 
     Yields:
-      The rows of a band, and ab of each of its pixels, float32 [band, W, 2].
+      Which of the photo's pixels, counted row by row, `out` begins with now.
     """
     height, width = L.shape
+    pixels = out.shape[1]
     shrunk = resize_photo(ab, min(len(ab), height), min(ab.shape[1], width))
     weights = resize_weights(len(shrunk), height)
-    # Limits as long as a row: NumPy is slow on a last dimension as short as 2.
-    lowest, highest = (np.tile(f(shrunk, axis=(0, 1)), width) for f in (np.min, np.max))
+    limits = [(channel.min(), channel.max()) for channel in cv2.split(shrunk)]
+    # Along the rows first and at once: there are few of them yet.
+    widened = [
+        cv2.resize(channel, (width, len(channel)), interpolation=cv2.INTER_CUBIC)
+        for channel in cv2.split(shrunk)
+    ]
+    # A part is a number of whole rows, or lies within one.
+    rows, columns = max(1, pixels // width), min(pixels, width)
     for top in range(0, height, rows):
-        band = slice(top, min(top + rows, height))
+        band = weights[top : top + rows]
+        for left in range(0, width, columns):
+            right = min(left + columns, width)
+            size = len(band) * (right - left)
+            for channel, limit, values in zip(widened, limits, out, strict=True):
+                values = values[:size].reshape(len(band), -1)
+                _mix_rows(band, channel[:, left:right], values)
+                np.clip(values, *limit, out=values)
+            start = top * width + left
+            yield slice(start, start + size)
+
+
+def _mix_rows(weights: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
+    """`weights @ rows`, where neighboring rows of the result take from few of `rows`.
+
+    Not by `@`, whose threads get in each other's way when several photos are painted.
+    """
+    for first in range(0, len(weights), _ROWS_AT_A_TIME):
+        band = slice(first, first + _ROWS_AT_A_TIME)
         used = np.flatnonzero(weights[band].any(axis=0))
         used = slice(used[0], used[-1] + 1)
-        enlarged = np.tensordot(weights[band, used], shrunk[used], axes=1)
-        if width > enlarged.shape[1]:
-            enlarged = cv2.resize(
-                enlarged, (width, len(enlarged)), interpolation=cv2.INTER_CUBIC
-            )
-        flat = enlarged.reshape(len(enlarged), -1)
-        np.clip(flat, lowest, highest, out=flat)
-        yield band, flat.reshape(-1, width, 2)
+        np.einsum("rh,hc->rc", weights[band, used], rows[used], out=out[band])
 
 
 @functools.lru_cache(maxsize=32)

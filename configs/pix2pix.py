@@ -45,8 +45,15 @@ def get_config() -> ml_collections.ConfigDict:
     config.ema_decay = 0.999  # Of the generator that is validated and released.
 
     config.data = ml_collections.ConfigDict()
-    # coco_sample, tfds:NAME (such as tfds:coco/2017), skimage, or a folder of photos.
-    config.data.source = "coco_sample"
+    # coco_sample, tfds:NAME (such as tfds:coco/2017), skimage, or a folder of photos; or
+    # a tuple of several, on the command line --config.data.source=A --config.data.source=B
+    config.data.source = config_dict.FieldReference(
+        "coco_sample", field_type=str | tuple
+    )
+    # The photos for validation are those that a run on this source alone would draw, or
+    # those that a file NAME.txt lists, one a line, named as in the photos.json of a run.
+    # They are not trained on. By default they are drawn from data.source.
+    config.data.validation_source = config_dict.placeholder(str)
     # A run keeps its photos when it resumes: photos.json in its folder lists them.
     config.data.train_photos = 10_000  # None or 0: all but those for validation.
     config.data.validation_photos = 2_000

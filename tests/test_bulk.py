@@ -11,6 +11,7 @@ from tiny_generator import random_params
 from colorgan_jax import bulk
 from colorgan_jax.errors import OutputError, ParamsError, PhotoError
 from colorgan_jax.inference import colorize_photo
+from colorgan_jax.photos import Photo
 
 MEGAPIXEL = 1_000_000
 LIMIT = 50 * MEGAPIXEL
@@ -23,7 +24,7 @@ def pixels_of(photo):
 
 def photo_of(seed, height=12, width=20):
     squares = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
-    return squares.repeat(2, axis=0).repeat(2, axis=1)
+    return Photo(squares.repeat(2, axis=0).repeat(2, axis=1))
 
 
 class InFlight:
@@ -157,9 +158,9 @@ def test_photos_get_the_colors_that_they_get_alone_and_come_in_order():
     # Some go to the network by fours, the large ones and the last by themselves.
     sizes = [1, 1, 1, 1, 20, 1, 13, 1, 1, 1, 1, 1]
 
-    def write(number, rgb):
+    def write(number, photo):
         time.sleep(0.2 if number == 0 else 0)
-        return number, rgb
+        return number, photo.pixels
 
     results = bulk.colorize_photos(
         params,
@@ -175,7 +176,7 @@ def test_photos_get_the_colors_that_they_get_alone_and_come_in_order():
             params, photo_of(number, height=4 + number), saturation=0.5
         )
         # The network rounds its last bits by the size of the batch.
-        np.testing.assert_allclose(rgb.astype(int), alone, atol=1)
+        np.testing.assert_allclose(rgb.astype(int), alone.pixels, atol=1)
     assert number == len(sizes) - 1
 
 

@@ -26,6 +26,7 @@ from colorgan_jax.params import (
     load_training,
     save_params,
 )
+from colorgan_jax.photos import Photo, read_photo, resize_photo
 from configs import pretrained
 
 SIZE = 16
@@ -347,7 +348,8 @@ def test_colorize_photo_equals_colorize_at_the_networks_size(params, saturation)
     rgb = photo(SIZE, SIZE)
     L = rgb_to_lab(rgb / np.float32(255))[..., 0]
     expected = 255 * colorize(params, L, saturation=saturation)
-    difference = colorize_photo(params, rgb, saturation=saturation) - expected
+    result = colorize_photo(params, Photo(rgb), saturation=saturation)
+    difference = result.pixels - expected
     assert np.abs(difference).max() < 0.51  # rounding to 8 bits
 
 
@@ -358,11 +360,57 @@ def test_colorize_photo_equals_colorize_at_the_networks_size(params, saturation)
 )
 def test_colorize_photo_equals_colorize_to_within_one_level(params, height, width):
     rgb = photo(height, width)
-    result = colorize_photo(params, rgb)
+    result = colorize_photo(params, Photo(rgb)).pixels
     assert result.shape == rgb.shape and result.dtype == np.uint8
     L = rgb_to_lab(rgb / np.float32(255))[..., 0]
     difference = np.abs(result - 255 * np.asarray(colorize(params, L)))
     assert difference.max() < 1
+
+
+@pytest.mark.parametrize("saturation", [1.0, 8.0])
+def test_a_photo_of_16_bits_equals_colorize_and_one_of_8_bits(params, saturation):
+    rgb = photo(300, 600)
+    wide = Photo(rgb * np.uint16(257))
+    result = colorize_photo(params, wide, saturation=saturation).pixels
+    assert result.shape == rgb.shape and result.dtype == np.uint16
+    L = rgb_to_lab(rgb / np.float32(255))[..., 0]
+    expected = np.asarray(colorize(params, L, saturation=saturation))
+    np.testing.assert_allclose(result / 65535, expected, atol=2e-3, rtol=0)
+    eight = colorize_photo(params, Photo(rgb), saturation=saturation).pixels
+    np.testing.assert_allclose(result / 257, eight, atol=0.51, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_colorize_photo_keeps_the_lightness_to_one_level(params, dtype):
+    white = np.iinfo(dtype).max
+    random = np.random.default_rng(5)
+    levels = np.linspace(0, white, 300 * 500).reshape(300, 500)
+    levels = np.clip(levels + random.normal(0, white / 20, levels.shape), 0, white)
+    rgb = levels.astype(dtype)[..., None].repeat(3, axis=-1)
+    result = colorize_photo(params, Photo(rgb), saturation=3.0).pixels
+    L = skimage.color.rgb2lab(result / white)[..., 0]
+    gray = white * skimage.color.lab2rgb(np.stack([L, 0 * L, 0 * L], axis=-1))[..., 1]
+    assert np.ptp(result.astype(int), axis=-1).mean() > white / 10  # color was put in
+    assert np.abs(gray - rgb[..., 0]).max() < 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_real_photos_keep_their_lightness_to_one_level(params, dtype, real_photos):
+    def gray_levels(pixels):
+        L = skimage.color.rgb2lab(pixels / np.float64(white))[..., 0]
+        lab = np.stack([L, 0 * L, 0 * L], axis=-1)
+        return white * skimage.color.lab2rgb(lab)[..., 1]
+
+    white = np.iinfo(dtype).max
+    for path in sorted((real_photos / "old").iterdir()):
+        pixels = read_photo(path).rgb8()[::2, ::2]
+        if dtype == np.uint16:  # Enlarged, it has levels between those of 8 bits.
+            height, width, _ = pixels.shape
+            pixels = resize_photo(pixels * np.uint16(257), height + 9, width + 9)
+        result = colorize_photo(params, Photo(pixels)).pixels
+        assert result.dtype == dtype
+        difference = np.abs(gray_levels(result) - gray_levels(pixels))
+        assert difference.max() < 1, path.name
 
 
 def test_a_photo_of_one_color_is_seen_alike_at_every_size(params):
@@ -389,7 +437,7 @@ def test_the_network_sees_the_lightness_averaged_over_areas(params):
 
 def test_colorize_photo_keeps_lightness(params):
     rgb = photo(80, 120)
-    result = colorize_photo(params, rgb)
+    result = colorize_photo(params, Photo(rgb)).pixels
     before = cv2.cvtColor(rgb.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     after = cv2.cvtColor(result.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     # Rounding to 8 bits is worth up to half a unit of L in saturated colors.
@@ -398,7 +446,7 @@ def test_colorize_photo_keeps_lightness(params):
 
 
 def test_colorize_photo_compiles_nothing_for_another_size(params):
-    colorize_photo(params, photo(64, 48))
+    colorize_photo(params, Photo(photo(64, 48)))
     compilations = []
 
     def listener(event, duration, **_):
@@ -407,7 +455,7 @@ def test_colorize_photo_compiles_nothing_for_another_size(params):
 
     jax.monitoring.register_event_duration_secs_listener(listener)
     try:
-        colorize_photo(params, photo(120, 33))
+        colorize_photo(params, Photo(photo(120, 33)))
         assert compilations == []
         jax.jit(lambda x: x + 123)(jnp.zeros(77))  # the listener does hear compilations
         assert compilations != []
@@ -416,12 +464,18 @@ def test_colorize_photo_compiles_nothing_for_another_size(params):
 
 
 @pytest.mark.parametrize(
-    "rgb", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), "u1")]
+    "pixels",
+    [
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((4, 4, 3)),
+        np.zeros((4, 4, 3), np.int16),
+        np.zeros((0, 4, 3), np.uint8),
+    ],
 )
 @pytest.mark.usefixtures("unchecked")
-def test_colorize_photo_refuses_other_arrays(params, rgb):
-    with pytest.raises(ValueError, match=r"uint8 of shape \[height, width, 3\]"):
-        colorize_photo(params, rgb)
+def test_colorize_photo_refuses_other_arrays(params, pixels):
+    with pytest.raises(ValueError, match=r"uint8 or uint16 of shape \[height, width\]"):
+        colorize_photo(params, Photo(pixels))
 
 
 def test_saved_params_come_back_from_the_file_and_the_work_directory(tmp_path, params):
@@ -500,11 +554,10 @@ def test_a_failed_save_leaves_the_older_file_and_nothing_else(
     save_params(path, params, {})
     before = path.read_bytes()
 
-    def fill_disk(file, data):
-        file.touch()
+    def fill_disk(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", fill_disk)
+    monkeypatch.setattr(os, "replace", fill_disk)
     with pytest.raises(OSError, match=r"params\.safetensors cannot be written: No spa"):
         save_params(path, params, {})
     assert path.read_bytes() == before and os.listdir(tmp_path) == [path.name]

@@ -8,8 +8,12 @@ import pytest
 import skimage.color
 
 from colorgan_jax.lab import (
+    decode_levels,
+    encode_srgb,
     from_network,
+    lab_to_levels,
     lab_to_rgb,
+    levels_to_lightness,
     limit_chroma,
     rgb_to_lab,
     to_network,
@@ -184,6 +188,93 @@ def test_limit_chroma_turns_impossible_lightness_gray():
     np.testing.assert_allclose(rgb, [[0] * 3, [1] * 3, [0] * 3, [1] * 3], atol=2e-3)
 
 
+def levels_of(lab, white, limit):
+    """Levels [..., 3] and which colors are outside the gamut."""
+    convert = jax.jit(lab_to_levels, static_argnames=("white", "limit"))
+    levels, outside = convert(*np.moveaxis(lab, -1, 0), white=white, limit=limit)
+    return np.stack(levels, axis=-1), np.asarray(outside)
+
+
+def lab_grid():
+    """L, a and b in steps of 1, 2.5 and 2.5, five sixths of them outside the gamut."""
+    axes = (
+        np.linspace(0, 100, 101),
+        np.linspace(-110, 110, 89),
+        np.linspace(-110, 110, 89),
+    )
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).astype(np.float32)
+
+
+# Measured: 0.68 and 108, half a level of rounding and, in dark blue, what limit_chroma lets
+# lie outside the gamut and lab_to_levels does not.
+@pytest.mark.parametrize(("white", "tolerance"), [(255, 0.7), (65535, 120)])
+def test_levels_are_those_of_lab_to_rgb_over_a_grid(white, tolerance):
+    lab = lab_grid()
+    expected = white * np.asarray(lab_to_rgb(limit_chroma(lab)))
+    levels, _ = levels_of(lab, white, limit=True)
+    np.testing.assert_allclose(levels, expected, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize(("white", "tolerance"), [(255, 0.501), (65535, 0.9)])
+def test_levels_that_need_no_limit_are_the_same_without(white, tolerance):
+    lab = lab_grid()
+    levels, outside = levels_of(lab, white, limit=False)
+    expected = white * np.asarray(lab_to_rgb(lab))
+    np.testing.assert_allclose(levels[~outside], expected[~outside], atol=tolerance)
+    linear = skimage_linear_rgb(lab)
+    # scikit-image's white point differs by 1e-4 from that of its own matrix.
+    clearly_outside = (linear.min(axis=-1) < -1e-4) | (linear.max(axis=-1) > 1 + 2e-4)
+    clearly_inside = (linear.min(axis=-1) > 1e-4) & (linear.max(axis=-1) < 1 - 2e-4)
+    assert np.all(outside[clearly_outside]) and not np.any(outside[clearly_inside])
+    assert 0.15 < clearly_inside.mean() < 0.2
+
+
+def gray_level(L, white):
+    """The level, not rounded, of the gray of this lightness."""
+    Y = np.where(L > 8, ((L + 16) / 116) ** 3, L * 27 / 24389)
+    power = 1.055 * np.maximum(Y, 0.001) ** (1 / 2.4) - 0.055
+    return white * np.where(Y > 0.0031308, power, 12.92 * Y)
+
+
+@pytest.mark.parametrize("white", [255, 65535])
+def test_levels_have_the_given_lightness_to_one_level(white):
+    lab = lab_grid()
+    levels, _ = levels_of(lab, white, limit=True)
+    assert levels.min() >= 0 and levels.max() <= white
+    # In double precision.
+    linear = levels / white
+    linear = np.where(
+        linear <= 0.04045, linear / 12.92, ((linear + 0.055) / 1.055) ** 2.4
+    )
+    Y = linear @ [0.212671, 0.715160, 0.072169]
+    L = np.where(Y > 216 / 24389, 116 * np.cbrt(Y) - 16, Y * 24389 / 27)
+    error = gray_level(L, white) - gray_level(lab[..., 0].astype(float), white)
+    # Measured: 0.54 and 0.63, half a level of it rounding.
+    assert np.abs(error).max() < 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_every_gray_level_survives_lightness_and_back(dtype):
+    white = np.iinfo(dtype).max
+    gray = np.arange(white + 1, dtype=dtype)[:, None].repeat(3, axis=1)
+    L = levels_to_lightness(jnp.asarray(gray), decode_levels(white))
+    lab = np.stack([L, np.zeros_like(L), np.zeros_like(L)], axis=-1)
+    levels, outside = levels_of(lab, white, limit=False)
+    np.testing.assert_array_equal(levels, gray)
+    assert not outside.any()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_lightness_of_levels_equals_scikit_image(dtype):
+    white = np.iinfo(dtype).max
+    rgb = np.random.default_rng(0).integers(0, white + 1, (200, 300, 3), dtype)
+    rgb[:20] //= 50  # dark ones, too
+    L = jax.jit(levels_to_lightness)(rgb, decode_levels(white))
+    expected = skimage.color.rgb2lab(rgb / white)[..., 0]
+    # Measured: 0.0002. A level of 16 bits is worth 0.001 or more.
+    np.testing.assert_allclose(L, expected, atol=4e-4, rtol=0)
+
+
 def test_network_scaling_fills_but_never_exceeds_the_range_of_tanh():
     L, ab = to_network(rgb_to_lab(rgb_grid(33)))
     assert L.shape == (33, 33 * 33, 1) and ab.shape == (33, 33 * 33, 2)
@@ -206,3 +297,20 @@ def test_bytes_and_wrong_channels_are_refused(function):
         function(np.zeros((4, 3), np.uint8))
     with pytest.raises(ValueError, match=r"\(3, 4\)"):
         function(np.zeros((3, 4), np.float32))
+
+
+@pytest.mark.parametrize("library", [np, jnp], ids=["NumPy", "JAX"])
+def test_transfer_curve_equals_scikit_image(library):
+    linear = np.linspace(0, 1, 4097, dtype=np.float32)
+    expected = skimage.color.xyz2rgb(
+        linear[:, None].astype(np.float64) @ skimage.color.rgb2xyz(np.ones((1, 3)))
+    )
+    encoded = encode_srgb(library.asarray(linear))
+    assert isinstance(encoded, np.ndarray) == (library is np)
+    np.testing.assert_allclose(encoded, expected[:, 1], rtol=0, atol=1e-6)
+
+
+def test_transfer_curve_keeps_double_precision_in_numpy():
+    linear = np.array([0.001, 0.2, 0.5])
+    expected = [0.01292, 1.055 * 0.2 ** (1 / 2.4) - 0.055, 0.7353569830524495]
+    np.testing.assert_allclose(encode_srgb(linear), expected, rtol=1e-13)

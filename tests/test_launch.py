@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent
 
@@ -45,7 +46,13 @@ def test_a_mistyped_command_is_refused_with_a_hint(flags, message):
 
 
 @pytest.mark.parametrize(
-    "flag", ["--config.seed=-1", "--config.epochs=-1", "--config.data.source="]
+    "flag",
+    [
+        "--config.seed=-1",
+        "--config.epochs=-1",
+        "--config.data.source=",
+        "--config.data.validation_source=",
+    ],
 )
 def test_an_impossible_value_is_one_sentence(flag, tmp_path):
     result = launch(
@@ -69,3 +76,21 @@ def test_a_missing_folder_of_photos_is_one_sentence(tmp_path):
     assert str(tmp_path / "nothing") in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_a_repeated_source_is_several_whatever_is_in_their_names(tmp_path):
+    folders = [tmp_path / name for name in ("a, b", "2020", "('c',)")]
+    for number, folder in enumerate(folders):
+        folder.mkdir()
+        Image.new("RGB", (8, 8), (200, 40 * number, 0)).save(folder / "photo.png")
+    result = launch(
+        "--config=configs/quickstart.py",
+        *[f"--config.data.source={folder}" for folder in folders],
+        f"--config.data.validation_source={folders[0]}",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith(
+        f"launch.py: {', '.join(map(str, folders))} has 2 usable photos for training"
+        " and 1 for validation"
+    )

@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from colorgan_jax.upsampling import resize, resize_weights, upsample, upsample_bands
+from colorgan_jax.upsampling import resize, resize_weights, upsample, upsample_parts
 
 
 def pixels(*shape):
@@ -46,15 +46,16 @@ def test_the_result_stays_within_the_range_of_the_colors(size):
 
 
 @pytest.mark.parametrize("size", [(40, 30), (8, 30), (40, 5), (3, 4), (16, 16)])
-def test_bands_on_the_host_are_those_of_the_whole(size):
+# Less than a row, a row and a bit, a few rows, and more than all.
+@pytest.mark.parametrize("pixels_at_a_time", [7, 37, 100, 5000])
+def test_parts_on_the_host_are_those_of_the_whole(size, pixels_at_a_time):
     ab, L = pixels(16, 16, 2), pixels(*size)
-    whole = upsample(ab, L)
-    for rows in [1, 3, size[0], 100]:
-        joined = np.full(whole.shape, np.nan)
-        for band, values in upsample_bands(ab, L, rows=rows):
-            assert len(values) <= rows
-            joined[band] = values
-        np.testing.assert_allclose(joined, whole, atol=2e-3)
+    whole = np.asarray(upsample(ab, L)).reshape(-1, 2)
+    joined = np.full(whole.shape, np.nan)
+    out = np.empty((2, pixels_at_a_time), np.float32)
+    for part in upsample_parts(ab, L, out):
+        joined[part] = out[:, : part.stop - part.start].T
+    np.testing.assert_allclose(joined, whole, atol=2e-3)
 
 
 def test_gradients_go_through():

@@ -2,17 +2,43 @@
 
 import argparse
 import contextlib
-import os
-from collections.abc import Iterable
+import dataclasses
+import io
+import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
-
 from colorgan_jax.bulk import colorize_photos
-from colorgan_jax.commands.options import add_params_option, add_saturation_option
-from colorgan_jax.errors import CommandError, print_error
-from colorgan_jax.params import load_params
-from colorgan_jax.photos import PHOTO_EXTENSIONS, find_photos, write_photo
+from colorgan_jax.commands.options import (
+    add_params_option,
+    add_saturation_option,
+    number,
+)
+from colorgan_jax.commands.outputs import (
+    Plan,
+    Results,
+    Source,
+    digest,
+    find_sources,
+    result_format,
+)
+from colorgan_jax.commands.progress import Progress
+from colorgan_jax.commands.rendering import Rendering
+from colorgan_jax.errors import CommandError, PhotoError, print_error, print_note
+from colorgan_jax.inference import colorize_photo
+from colorgan_jax.params import fingerprint, load_params
+from colorgan_jax.photos import (
+    DEFAULT_QUALITY,
+    FORMATS,
+    Photo,
+    read_header,
+    read_photo,
+)
+
+_FORMATS = {"tiff": "TIFF", "png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
+_STANDARD_INPUT = Path("-")
+# Of the files that are left out, so many are named.
+_NAMES_SHOWN = 10
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -21,14 +47,17 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "colorize",
         help="colorize photos at their full resolution",
         description="Colorizes photos at their full resolution: each keeps its"
-        " lightness, name and format (JPEG, PNG or WebP).",
+        " lightness, name, format, bit depth, transparency and metadata. No file is"
+        " replaced, and photos that were colorized before are skipped: to resume, rerun"
+        " the same command.",
     )
     parser.add_argument(
         "photos",
         nargs="+",
         type=Path,
         metavar="PHOTO",
-        help="a photo, or a folder: all photos below it",
+        help="a photo, a folder (all photos below it), or - for standard input, whose"
+        " result goes to standard output",
     )
     add_params_option(parser)
     add_saturation_option(parser)
@@ -39,106 +68,224 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         metavar="FOLDER",
         help="where the results go (default: %(default)s)",
     )
+    parser.add_argument(
+        "--format",
+        choices=_FORMATS,
+        help="of the results (default: that of each photo, or PNG or TIFF where it is"
+        " not written)",
+    )
+    parser.add_argument(
+        "--quality",
+        type=number(int, 1, 100),
+        metavar="NUMBER",
+        help="of JPEG, AVIF and lossy WebP, from 1 to 100 (default:"
+        f" {DEFAULT_QUALITY})",
+    )
+    parser.add_argument(
+        "--side-by-side",
+        action="store_true",
+        help="put the photo in gray to the left of the result",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="colorize all photos anew and replace older files; a photo that is"
+        " colorized is not replaced",
+    )
+    parser.add_argument(
+        "--no-provenance",
+        action="store_true",
+        help="do not write into the results that their colors are generated",
+    )
+    parser.add_argument(
+        "--list", action="store_true", help="only print what would be done"
+    )
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
-    outputs = _plan_outputs(options.photos, options.output)
     params = load_params(options.params)
-    results = colorize_photos(
-        params,
-        outputs,
-        write=lambda photo, rgb: _write(outputs[photo], rgb),
+    rendering = Rendering(
+        params=params,
         saturation=options.saturation,
+        format=_FORMATS.get(options.format),
+        quality=options.quality,
+        side_by_side=options.side_by_side,
+        has_provenance=not options.no_provenance,
     )
-    failed = 0
+    if _STANDARD_INPUT in options.photos:
+        if len(options.photos) > 1 or options.list:
+            raise CommandError("- stands alone: the result goes to standard output.")
+        return _colorize_standard_input(rendering)
+
+    sources, left_out = find_sources(options.photos, options.output)
+    if left_out:
+        print_note(_describe_left_out(left_out, all_names=options.list))
+    results = Results(
+        options.output,
+        sources,
+        settings=_digest_of_settings(rendering),
+        format=rendering.format,
+        side_by_side=rendering.side_by_side,
+        overwrite=options.overwrite,
+        has_manifest=options.no_provenance,
+    )
+    if options.list:
+        return _list(sources, results)
+    return _colorize(sources, results, rendering)
+
+
+def _digest_of_settings(rendering: Rendering) -> str:
+    """Stands for all that the look of the results depends on."""
+    return digest(
+        {
+            "params": fingerprint(rendering.params),
+            "saturation": rendering.saturation,
+            "format": rendering.format,
+            "quality": rendering.quality,
+            "side_by_side": rendering.side_by_side,
+        }
+    )
+
+
+def _describe_left_out(paths: list[Path], *, all_names: bool) -> str:
+    """Sentences about the files that are no photos, or photos already named."""
+    shown = paths if all_names else paths[:_NAMES_SHOWN]
+    names = ", ".join(map(str, shown))
+    if len(paths) > len(shown):
+        names += ", ... (--list names them all)"
+    count = "1 file is" if len(paths) == 1 else f"{len(paths)} files are"
+    sentences = [f"{count} left out: {names}."]
+    extensions = {path.suffix.lower() for path in paths}
+    sentences += [
+        f"{known.name} photos need a package more: pip install"
+        f" 'colorgan_jax[{known.extra}]'."
+        for known in FORMATS.values()
+        if extensions.intersection(known.extensions) and not known.is_readable()
+    ]
+    return " ".join(sentences)
+
+
+def _list(sources: Iterable[Source], results: Results) -> int:
+    """Prints what would be done."""
+    status = 0
+    for source in sources:
+        try:
+            plan = results.plan(source)
+        except PhotoError as error:
+            print_error(error)
+            status = 1
+        else:
+            told = "is done:" if plan.finished else "->"
+            print(f"{source.path} {told} {plan.result}")
+    return status
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+    """A photo on its way, and what is planned for it, or why nothing can be."""
+
+    source: Source
+    planned: Plan | PhotoError
+
+    @property
+    def plan(self) -> Plan:
+        """Raises the `PhotoError` if there is none."""
+        if isinstance(self.planned, PhotoError):
+            raise self.planned
+        return self.planned
+
+
+def _colorize(sources: list[Source], results: Results, rendering: Rendering) -> int:
+    """Colorizes photos and writes their results."""
+    finished = 0
+
+    def jobs() -> Iterator[_Job]:
+        nonlocal finished
+        for source in sources:
+            try:
+                plan = results.plan(source)
+            except PhotoError as error:
+                yield _Job(source, error)
+                continue
+            if plan.finished:
+                finished += 1
+            else:
+                yield _Job(source, plan)
+
+    def write(job: _Job, photo: Photo) -> tuple[Path, tuple[str, ...]]:
+        def save(stream: io.BufferedRandom) -> tuple[str, ...]:
+            return rendering.save(
+                stream,
+                photo,
+                job.plan.format,
+                read_page=lambda page: read_photo(job.source.path, page=page),
+                source=job.plan.digest,
+                settings=results.settings,
+            )
+
+        return results.write(job.plan, save)
+
+    outcomes = colorize_photos(
+        rendering.params,
+        jobs(),
+        read=lambda job: read_photo(job.plan.source.path),
+        write=write,
+        count_pixels=lambda job: job.plan.header.pixels,
+        saturation=rendering.saturation,
+    )
+    done = failed = 0
     # Closed, so that after Ctrl-C in this loop, too, the threads stop at once.
-    with contextlib.closing(results):
-        for number, (photo, error) in enumerate(results, start=1):
-            if error:
-                print_error(error)
+    with Progress(len(sources)) as progress, contextlib.closing(outcomes):
+        for job, outcome in outcomes:
+            progress.advance(job.source.number)
+            if isinstance(outcome, PhotoError):
+                print_error(outcome)
                 failed += 1
                 continue
-            progress = f"[{number}/{len(outputs)}] " if len(outputs) > 1 else ""
-            print(f"{progress}{outputs[photo]}", flush=True)
+            result, remarks = outcome
+            if job.plan.older:
+                print_note(
+                    f"{job.plan.older} was made with other weights or options and stays;"
+                    f" the new result is {result}."
+                )
+            for remark in remarks:
+                print_note(f"{job.source.path}: {remark}.")
+            progress.print_line(job.source.number, str(result))
+            done += 1
+    progress.print_summary(f"{done} photos colorized into the folder {results.folder}.")
+    if finished:
+        print_note(
+            f"{finished} of {len(sources)} photos were colorized before and are skipped;"
+            " --overwrite colorizes them anew."
+        )
     if failed:
-        print_error(f"{failed} of {len(outputs)} photos could not be colorized.")
+        print_error(f"{failed} of {len(sources)} photos could not be colorized.")
     return 1 if failed else 0
 
 
-def _write(output: Path, rgb: np.ndarray) -> None:
-    """Writes a result into its folder, made if need be."""
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+def _colorize_standard_input(rendering: Rendering) -> int:
+    """Colorizes one photo from standard input to standard output."""
+    if sys.stdout.isatty():
         raise CommandError(
-            f"The folder {output.parent} cannot be made: {error.strerror}."
-        ) from error
-    write_photo(output, rgb)
-
-
-def _plan_outputs(inputs: Iterable[Path], output: Path) -> dict[Path, Path]:
-    """Chooses where the result of each photo goes, before any is written.
-
-    A photo that is named goes into the folder `output`, those found in a folder into
-    the same subfolders of `output`. Where the name is that of an input, or of an
-    earlier result, "-2", "-3", ... is appended.
-
-    Args:
-      inputs: photos and folders of photos.
-      output: the folder for the results.
-
-    Returns:
-      {photo: its result}, each photo once.
-
-    Raises:
-      CommandError: a folder holds no photos, or is the folder for the results.
-      PhotoError: a folder cannot be read.
-    """
-    wanted: dict[Path, Path] = {}
-    for path in inputs:
-        if os.path.isdir(path):
-            for photo in _find_inputs(path, output):
-                wanted[photo] = output / photo.relative_to(path)
-        elif path.suffix.lower() in PHOTO_EXTENSIONS:
-            wanted[path] = output / path.name
-        else:
-            wanted[path] = output / f"{path.name}.png"
-
-    photos = {}
-    for photo in wanted:
-        photos.setdefault(_file_key(photo), photo)
-    taken = set(photos)
-    outputs = {}
-    for photo in photos.values():
-        result = wanted[photo]
-        number = 2
-        while _file_key(result) in taken:
-            result = wanted[photo].with_stem(f"{wanted[photo].stem}-{number}")
-            number += 1
-        taken.add(_file_key(result))
-        outputs[photo] = result
-    return outputs
-
-
-def _find_inputs(folder: Path, output: Path) -> list[Path]:
-    """The photos below a folder, without the results of an earlier run."""
-    photos = find_photos(folder)
-    results = output.resolve()
-    if results == folder.resolve():
-        raise CommandError(
-            f"The results cannot go into the folder of the photos, {folder}; name"
-            " another with --output."
+            "The result would go to the terminal: add > FILE, or | and a program."
         )
-    if results.is_relative_to(folder.resolve()):
-        photos = [
-            photo for photo in photos if not photo.resolve().is_relative_to(results)
-        ]
-    if not photos:
-        raise CommandError(f"The folder {folder} holds no JPEG, PNG or WebP photos.")
-    return photos
-
-
-def _file_key(path: Path) -> str:
-    """Equal for two paths of one file, also where file names ignore case."""
-    return str(path.resolve()).casefold()
+    content = sys.stdin.buffer.read()
+    name = "the photo on standard input"
+    photo = read_photo(content, name)
+    encoded = io.BytesIO()
+    remarks = rendering.save(
+        encoded,
+        colorize_photo(rendering.params, photo, saturation=rendering.saturation),
+        result_format(
+            read_header(content, name),
+            rendering.format,
+            side_by_side=rendering.side_by_side,
+        ),
+        read_page=lambda page: read_photo(content, name, page=page),
+    )
+    for remark in remarks:
+        print_note(f"{name}: {remark}.")
+    sys.stdout.buffer.write(encoded.getvalue())
+    sys.stdout.buffer.flush()
+    return 0

@@ -159,7 +159,7 @@ def evaluate(
         )
     files = find_photos(folder)
     if not files:
-        raise EvaluationError(f"The folder {folder} holds no JPEG, PNG or WebP photos.")
+        raise EvaluationError(f"The folder {folder} holds no photos.")
     means = [model.training.get("mean_ab") for model in models.values()]
     mean_ab = next((tuple(mean) for mean in means if mean), None)
     params = {name: model.params for name, model in models.items()}

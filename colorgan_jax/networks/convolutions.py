@@ -244,8 +244,8 @@ class _Conv(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Images `[B, H, W, I]` to those of `features` channels."""
-        channels = self.kernel_channels(x.shape[-1])
-        kernel = self.param("kernel", nn.initializers.normal(0.02), (4, 4, *channels))
+        shape = self.kernel_shape(x.shape[-1])
+        kernel = self.param("kernel", nn.initializers.normal(0.02), shape)
         bias = None
         if self.use_bias:
             bias = self.param("bias", nn.initializers.zeros, (self.features,))
@@ -253,9 +253,9 @@ class _Conv(nn.Module):
         y = self.convolve(x, kernel)
         return y if bias is None else y + bias
 
-    def kernel_channels(self, inputs: int) -> tuple[int, int]:
-        """The last two dimensions of the kernel, for that many input channels."""
-        return inputs, self.features
+    def kernel_shape(self, inputs: int) -> tuple[int, int, int, int]:
+        """The shape of the kernel for that many input channels."""
+        return 4, 4, inputs, self.features
 
 
 class DownConv(_Conv):
@@ -269,9 +269,9 @@ class UpConv(_Conv):
 
     convolve = staticmethod(conv_up)
 
-    def kernel_channels(self, inputs: int) -> tuple[int, int]:
-        """Like `DownConv`, whose adjoint it is: those of the large image come first."""
-        return self.features, inputs
+    def kernel_shape(self, inputs: int) -> tuple[int, int, int, int]:
+        """Like `DownConv`, whose adjoint it is: channels of the large image come first."""
+        return 4, 4, self.features, inputs
 
 
 class StrideOneConv(_Conv):

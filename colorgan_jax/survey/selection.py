@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from colorgan_jax.errors import PhotoError, SurveyError
-from colorgan_jax.photos import find_photos, read_photo, resize_photo
+from colorgan_jax.photos import find_photos, read_rgb, resize_photo
 from colorgan_jax.survey.database import SurveyPhoto
 
 # In pixels. What is larger loads slowly and is shrunk by the browser anyway.
@@ -85,7 +85,7 @@ def _read_photos(
         if len(photos) == count:
             break
         try:
-            pixels = read_photo(path)
+            pixels = read_rgb(path)
         except PhotoError as error:
             report(f"Left out: {error}")
             continue

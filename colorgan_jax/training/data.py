@@ -1,8 +1,9 @@
 """Photos in, batches of Lab on the devices out.
 
-A source (see sources.py) offers photos by index. When a run starts they are read once,
-in a seeded random order, until enough usable ones are found. Those are split into
-training and validation photos, and kept in memory as uint8 where they fit. A run that
+A source (see sources.py) offers photos by index; several folders are one source. When a
+run starts they are read once, in a seeded random order, until enough usable ones are
+found. Those are split into training and validation photos, or the validation photos come
+from where the config says, and kept in memory as uint8 where they fit. A run that
 resumes has the same photos, whatever has come into the source since (see split.py).
 
 Batch k of a run is a pure function of (seed, k): the order, the crops and the flips of
@@ -33,7 +34,15 @@ from tqdm import tqdm
 from colorgan_jax.errors import DataError, PhotoError
 from colorgan_jax.lab import rgb_to_lab, to_network
 from colorgan_jax.photos import NEARLY_GRAY, is_nearly_gray, resize_photo
-from colorgan_jax.training.sources import Source, hide_accelerators, open_source
+from colorgan_jax.training.sources import (
+    VALIDATION_FLAG,
+    Source,
+    find_listed,
+    hide_accelerators,
+    join_sources,
+    open_source,
+    source_names,
+)
 from colorgan_jax.training.split import Split
 
 # What a function returns for one integer: arrays, and bytes for a string.
@@ -100,13 +109,15 @@ def load_photos(
     read and those that are nearly gray are left out, counted and named in the log.
 
     Args:
-      config: of the run. Reads `seed`, `image_size` and of `data`: `source`,
-        `train_photos` and `validation_photos` (how many to use; where there are
-        fewer, all are used in the same proportion; `train_photos` None or 0 means all
-        that are not for validation), `smallest_crop` (side of the smallest crop to train
-        on, as a share of the photo's), `minimum_color` (see `photos.color_strength`;
-        None means `photos.NEARLY_GRAY`), `memory_gigabytes` (how much of the decoded
-        photos to keep in memory).
+      config: of the run. Reads `seed`, `image_size` and of `data`: `source` (one name
+        or several), `train_photos` and `validation_photos` (how many to use; where there
+        are fewer, all are used in the same proportion; `train_photos` None or 0 means all
+        that are not for validation), `validation_source` (where it is set, the photos
+        for validation are those that a run on this source alone would draw, or those
+        of a list, and are not trained on), `smallest_crop` (side of the smallest crop to
+        train on, as a share of the photo's), `minimum_color` (see
+        `photos.color_strength`; None means `photos.NEARLY_GRAY`), `memory_gigabytes`
+        (how much of the decoded photos to keep in memory).
       split: of the run that resumes; its photos are taken, and all of them.
 
     Returns:
@@ -115,23 +126,45 @@ def load_photos(
 
     Raises:
       DataError: if there are fewer usable photos than a batch of training photos and
-        one validation photo, or if photos of the split are missing or damaged.
+        one validation photo, if photos of the split are missing or damaged, or if a list
+        names photos that are not there.
     """
-    source = open_source(config.data.source, config.image_size)
-    logging.info("Reading photos from %s.", config.data.source)
-    if split is None:
-        train, validation = _draw(source, config)
-    else:
-        training, held_out = split.find(source, config.data.source)
+    names = source_names(config.data.source)
+    sources = [open_source(name, config.image_size) for name in names]
+    validation_source = config.data.validation_source
+    has_list = validation_source is not None and validation_source.endswith(".txt")
+    if validation_source is not None and not has_list:
+        names.append(validation_source)
+        sources.append(
+            open_source(validation_source, config.image_size, flag=VALIDATION_FLAG)
+        )
+    source, parts = join_sources(names, sources)
+    places = ", ".join(dict.fromkeys(names))
+    logging.info("Reading photos from %s.", places)
+    if split is not None:
+        training, held_out = split.find(source, places)
         order = np.array(held_out + training)
         both = _read(source, config, order, len(order), is_split=True)
         validation, train = both.cut(len(held_out))
+    elif validation_source is None:
+        train, validation = _draw(source, config)
+    elif has_list:
+        listed = np.array(find_listed(validation_source, source), int)
+        train, validation = _draw_around(listed, len(listed), parts, source, config)
+    else:
+        order = _random_order(sources[-1], config)
+        if sources[-1].held_out:
+            order = order[np.isin(order, sources[-1].held_out)]
+        wanted = config.data.validation_photos
+        train, validation = _draw_around(
+            parts[-1][order], wanted, parts[:-1], source, config
+        )
     logging.info(
         "%d training photos, %d validation photos.", len(train), len(validation)
     )
     if len(train) < config.batch_size or len(validation) == 0:
         raise DataError(
-            f"{config.data.source} has {len(train)} usable photos for training and"
+            f"{places} has {len(train)} usable photos for training and"
             f" {len(validation)} for validation, but one batch takes"
             f" {config.batch_size} (--config.batch_size) and validation at least 1."
         )
@@ -140,7 +173,7 @@ def load_photos(
 
 def _draw(source: Source, config: ml_collections.ConfigDict) -> tuple[Photos, Photos]:
     """Takes the training and validation photos of a new run out of a source."""
-    order = np.random.default_rng(config.seed).permutation(len(source.names))
+    order = _random_order(source, config)
     held_out = np.isin(order, source.held_out)
     wanted_train = config.data.train_photos or len(order)
     wanted_validation = config.data.validation_photos
@@ -156,6 +189,44 @@ def _draw(source: Source, config: ml_collections.ConfigDict) -> tuple[Photos, Ph
         count = min(wanted_validation, len(both) // 2)
     validation, train = both.cut(count)
     return train, validation
+
+
+def _draw_around(
+    candidates: np.ndarray,
+    wanted_validation: int,
+    parts: Sequence[np.ndarray],
+    source: Source,
+    config: ml_collections.ConfigDict,
+) -> tuple[Photos, Photos]:
+    """Takes the validation photos first, and those to train on out of the others.
+
+    Args:
+      candidates: indices of the photos to validate on, in the order in which to try
+        them.
+      wanted_validation: how many of them to take.
+      parts: indices of the photos to train on, which may be among `candidates`.
+      source: of all these.
+      config: of the run.
+    """
+    # A photo may be listed twice, and a file be there under two names.
+    candidates = np.array(list(dict.fromkeys(candidates.tolist())), int)
+    validation = _read(source, config, candidates, wanted_validation)
+    for_training = np.setdiff1d(np.concatenate(parts), source.held_out)
+    shared = np.isin(for_training, validation.indices)
+    if shared.any():
+        logging.info(
+            "%d photos of %s are for validation, and left out of training.",
+            shared.sum(),
+            ", ".join(source_names(config.data.source)),
+        )
+    order = _random_order(source, config)
+    order = order[np.isin(order, for_training[~shared])]
+    train = _read(source, config, order, config.data.train_photos or len(order))
+    return train, validation
+
+
+def _random_order(source: Source, config: ml_collections.ConfigDict) -> np.ndarray:
+    return np.random.default_rng(config.seed).permutation(len(source.names))
 
 
 def split_of(train: Photos, validation: Photos) -> Split:

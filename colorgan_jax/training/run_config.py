@@ -14,6 +14,7 @@ from colorgan_jax.networks.generator import check_encoder, unet_depth
 from colorgan_jax.paths import replace_file
 from colorgan_jax.photos import NEARLY_GRAY
 from colorgan_jax.training.checkpoint import has_checkpoint
+from colorgan_jax.training.sources import source_names
 from colorgan_jax.weights import efficientnet as pretrained
 
 CONFIG_FILE = "config.json"
@@ -216,6 +217,8 @@ def _comparable(config: dict) -> dict:
             values[name] = values[name] or None
     if values.get("data.minimum_color") is None:
         values["data.minimum_color"] = NEARLY_GRAY
+    if "data.source" in values:  # A name alone, a tuple of names, or JSON's list.
+        values["data.source"] = ", ".join(source_names(values["data.source"]))
     return values
 
 

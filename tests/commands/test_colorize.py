@@ -15,41 +15,15 @@ import skimage.data
 import skimage.metrics
 import skimage.transform
 from PIL import Image
-from tiny_generator import random_params
 
-from colorgan_jax import photos
+from colorgan_jax import paths, photos
 from colorgan_jax.__main__ import main
-from colorgan_jax.commands import colorize as colorize_command
 from colorgan_jax.compilation import enable_compilation_cache
-from colorgan_jax.params import save_params
 
 REPOSITORY = Path(__file__).parents[2]
 
 
-@pytest.fixture(autouse=True)
-def private_compilation_cache(tmp_path_factory, monkeypatch):
-    """Keeps the tests out of the user's cache, and what they set out of other tests."""
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    before = {name: getattr(jax.config, name) for name in names}
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """An empty current folder, so that paths are short and relative."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture(scope="session")
-def params(tmp_path_factory):
-    """The params file of a random generator for 8x8 pixels that gives strong color."""
-    path = tmp_path_factory.mktemp("workdir") / "params.safetensors"
-    save_params(path, random_params(seed=0), {})
-    return str(path)
+pytestmark = pytest.mark.usefixtures("private_compilation_cache", "empty_folder")
 
 
 def grain(height, width, channels, seed=0):
@@ -66,11 +40,11 @@ def save(path, height=40, width=60, channels=3, **options):
 
 
 def lightness(path):
-    return skimage.color.rgb2lab(photos.read_photo(path) / 255.0)[..., 0]
+    return skimage.color.rgb2lab(photos.read_rgb(path) / 255.0)[..., 0]
 
 
 def chroma(path):
-    return np.ptp(photos.read_photo(path).astype(int), axis=-1).mean()
+    return np.ptp(photos.read_rgb(path).astype(int), axis=-1).mean()
 
 
 def test_a_gray_photo_gets_color_and_keeps_size_and_lightness(params, capsys):
@@ -95,7 +69,7 @@ def test_without_params_photos_come_closer_to_the_real_ones_than_gray():
         gray = skimage.color.lab2rgb(lab * [1, 0, 0])
         Image.fromarray(np.round(gray * 255).astype(np.uint8)).save(f"{name}.png")
         assert main(["colorize", f"{name}.png"]) == 0
-        generated = photos.read_photo(f"colorized/{name}.png") / 255
+        generated = photos.read_rgb(f"colorized/{name}.png") / 255
         gains.append(
             skimage.metrics.peak_signal_noise_ratio(real, generated)
             - skimage.metrics.peak_signal_noise_ratio(real, gray)
@@ -107,9 +81,9 @@ def test_saturation_makes_colors_stronger_or_weaker(params):
     save("a.png", channels=1)
     chromas = []
     for factor in ("0", "0.2", "0.4"):
-        command = ["colorize", "a.png", "--params", params]
+        command = ["colorize", "a.png", "--params", params, "--overwrite"]
         assert main([*command, "--saturation", factor]) == 0
-        ab = skimage.color.rgb2lab(photos.read_photo("colorized/a.png"))[..., 1:]
+        ab = skimage.color.rgb2lab(photos.read_rgb("colorized/a.png"))[..., 1:]
         chromas.append(np.hypot(ab[..., 0], ab[..., 1]).mean())
     assert chromas[0] < 0.1
     np.testing.assert_allclose(chromas[2] / chromas[1], 2, rtol=0.1)
@@ -126,11 +100,28 @@ def test_the_format_is_kept_at_high_quality(params, name, format):
     assert np.abs(lightness(f"out/{name}") - lightness(name)).mean() < 1.5
 
 
-def test_a_photo_without_a_known_extension_becomes_png(params):
-    save("scan", format="JPEG")
-    assert main(["colorize", "scan", "--params", params]) == 0
-    with Image.open("colorized/scan.png") as image:
-        assert image.format == "PNG"
+@pytest.mark.parametrize(
+    ("name", "format", "result", "written"),
+    [
+        ("scan", "JPEG", "scan.jpg", "JPEG"),
+        ("scan.2020", "PNG", "scan.2020.png", "PNG"),
+        ("scan.jpg", "PNG", "scan.png", "PNG"),  # by its content
+        ("scan.JFIF", "JPEG", "scan.JFIF", "JPEG"),
+        ("scan.bmp", "BMP", "scan.png", "PNG"),
+        ("scan.gif", "GIF", "scan.png", "PNG"),
+        ("scan.tif", "TIFF", "scan.tif", "TIFF"),
+        ("scan.jp2", "JPEG2000", "scan.jp2", "JPEG2000"),
+        ("scan.avif", "AVIF", "scan.avif", "AVIF"),
+    ],
+)
+def test_the_format_of_a_result_is_that_of_the_content(
+    params, name, format, result, written
+):
+    save(name, format=format)
+    assert main(["colorize", name, "--params", params]) == 0
+    assert os.listdir("colorized") == [result]
+    with Image.open(f"colorized/{result}") as image:
+        assert image.format == written and image.size == (60, 40)
 
 
 def test_a_rotated_photo_comes_out_upright(params):
@@ -139,7 +130,7 @@ def test_a_rotated_photo_comes_out_upright(params):
     save("phone.jpg", exif=exif)
     assert main(["colorize", "phone.jpg", "--params", params]) == 0
     with Image.open("colorized/phone.jpg") as image:
-        assert image.size == (40, 60) and not image.getexif()
+        assert image.size == (40, 60) and image.getexif()[0x0112] == 1
     difference = lightness("colorized/phone.jpg") - lightness("phone.jpg")
     assert np.abs(difference).mean() < 1.5
 
@@ -166,44 +157,53 @@ def test_unreadable_photos_are_named_and_the_others_go_on(params, capsys):
     assert sorted(os.listdir("colorized")) == ["also good.jpg", "good.png"]
 
 
-def test_a_result_that_cannot_be_encoded_is_named_and_the_others_go_on(params, capsys):
+def test_a_result_that_its_format_has_no_room_for_becomes_png(params):
+    save("wide.webp", height=8, width=9000)  # WebP ends at 16,383 pixels a side.
+    arguments = ["wide.webp", "--params", params, "--side-by-side"]
+    assert main(["colorize", *arguments]) == 0
+    with Image.open("colorized/wide.png") as image:
+        assert image.size == (18_000, 8)
+
+
+def test_a_result_that_cannot_have_its_name_is_one_sentence(params, capsys):
     for number in range(6):
         save(f"{number}.png")
-    # WebP ends at 16,383 pixels a side; the name says WebP, the content is PNG.
-    save("1.webp", height=8, width=16_400, format="PNG")
-    assert main(["colorize", ".", "--params", params]) == 1
+    name = "1" * 255  # The longest that file systems take: there is no room for ".jpg".
+    save(name, format="JPEG")
+    assert main(["colorize", name, "0.png", "1.png", "2.png", "--params", params]) == 1
     output = capsys.readouterr()
-    assert len(output.out.splitlines()) == 6
-    wide, count = output.err.splitlines()
-    assert f"{Path('colorized/1.webp')} cannot be encoded" in wide
-    assert count == "error: 1 of 7 photos could not be colorized."
+    assert len(output.out.splitlines()) == 3
+    long, count = output.err.splitlines()
+    assert long == f"error: colorized/{name}.jpg cannot be written: File name too long."
+    assert count == "error: 1 of 4 photos could not be colorized."
 
 
-def test_a_folder_keeps_its_subfolders_and_a_second_run_gives_the_same(params, capsys):
+def test_a_folder_keeps_its_subfolders(params, capsys):
     save("album/a.png")
     save("album/trip/a.png", channels=1)
-    Path("album/notes.txt").write_text("no photo, not even tried")
-    for _ in range(2):
-        # The results lie inside the folder of photos, but are no photos of it.
-        arguments = ["album", "--params", params, "--output", "album/color"]
-        assert main(["colorize", *arguments]) == 0
-        assert capsys.readouterr().out.splitlines() == [
-            f"[1/2] {Path('album/color/a.png')}",
-            f"[2/2] {Path('album/color/trip/a.png')}",
-        ]
+    Path("album/notes.txt").write_text("no photo")
+    # The results lie inside the folder of photos, but are no photos of it.
+    arguments = ["album", "--params", params, "--output", "album/color"]
+    assert main(["colorize", *arguments]) == 0
+    output = capsys.readouterr()
+    assert output.out.splitlines() == [
+        f"[1/2] {Path('album/color/a.png')}",
+        f"[2/2] {Path('album/color/trip/a.png')}",
+    ]
+    assert output.err == f"note: 1 file is left out: {Path('album/notes.txt')}.\n"
 
 
 def test_photos_of_one_name_do_not_overwrite_each_other(params):
     save("one/a.png", height=20)
     save("two/a.png", height=30)
-    save("three/A.PNG", height=35)  # the same file where names ignore case
+    save("three/A.PNG", height=35)
     names = ["one/a.png", "two", "three/A.PNG", "one/../one/a.png"]
     assert main(["colorize", *names, "--params", params]) == 0
     sizes = {}
     for name in os.listdir("colorized"):
         with Image.open(f"colorized/{name}") as image:
             sizes[name] = image.height
-    assert sizes == {"a.png": 20, "a-2.png": 30, "A-3.PNG": 35}
+    assert sizes == {"a.png": 20, "a-2.png": 30, "A.PNG": 35}
 
 
 def test_an_input_is_never_overwritten(params):
@@ -227,14 +227,6 @@ def test_a_link_to_an_input_is_never_written_through(params):
     assert sorted(os.listdir("out")) == ["a-2.png", "a.png"]
 
 
-def test_an_older_result_is_replaced(params):
-    save("a.png")
-    save("colorized/a.png", height=8)
-    assert main(["colorize", "a.png", "--params", params]) == 0
-    with Image.open("colorized/a.png") as image:
-        assert image.size == (60, 40)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -244,14 +236,14 @@ def test_an_older_result_is_replaced(params):
             "The folder empty holds no params.safetensors",
         ),
         (["a.png", "--params", "a.png"], "a.png is damaged or no safetensors file"),
-        (["empty", "--params", "PARAMS"], "The folder empty holds no JPEG, PNG or"),
+        (["empty", "--params", "PARAMS"], "The folder empty holds no photos"),
         (
             ["full", "--params", "PARAMS", "--output", "full"],
             "cannot go into the folder",
         ),
         (
             ["a.png", "--params", "PARAMS", "--output", "file"],
-            "The folder file cannot be",
+            "The folder file cannot be made",
         ),
     ],
 )
@@ -273,13 +265,14 @@ def test_a_full_disk_ends_the_run_with_one_sentence(params, capsys, monkeypatch)
     save("a.png")
     save("b.png")
 
-    def fill_disk(file, data):
+    def fill_disk(file):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", fill_disk)
+    monkeypatch.setattr(paths.UnfinishedFile, "status", fill_disk)
     assert main(["colorize", "a.png", "b.png", "--params", params]) == 1
     error = capsys.readouterr().err
     assert "No space left on device" in error and error.count("\n") == 1
+    assert os.listdir("colorized") == []
 
 
 def test_photos_in_batches_get_the_colors_that_they_get_alone(params, capsys):
@@ -293,8 +286,7 @@ def test_photos_in_batches_get_the_colors_that_they_get_alone(params, capsys):
     for name in names[:5] + names[6:]:
         assert main(["colorize", name, "--params", params, "--output", "one"]) == 0
         alone, together = (
-            photos.read_photo(f"{folder}/{name}").astype(int)
-            for folder in ("one", "all")
+            photos.read_rgb(f"{folder}/{name}").astype(int) for folder in ("one", "all")
         )
         # The network rounds its last bits by the size of the batch.
         assert np.abs(alone - together).max() <= 1
@@ -307,12 +299,12 @@ def test_lines_keep_the_order_of_the_photos_whichever_is_written_first(
     for name in names:
         save(name)
 
-    def write(path, rgb):
+    def create(file, path):
         time.sleep(0.3 if path.name == "0.png" else 0)
         written.append(path.name)
 
     written = []
-    monkeypatch.setattr(colorize_command, "write_photo", write)
+    monkeypatch.setattr(paths.UnfinishedFile, "create", create)
     assert main(["colorize", *names, "--params", params]) == 0
     assert sorted(written) == names and written[0] != "0.png"
     assert capsys.readouterr().out.splitlines() == [
@@ -330,7 +322,7 @@ def heeded_ctrl_c():
 
 
 @pytest.mark.usefixtures("heeded_ctrl_c")
-def test_ctrl_c_ends_the_command_soon_and_leaves_whole_files(params, folder):
+def test_ctrl_c_ends_the_command_soon_and_leaves_whole_files(params, tmp_path):
     save("album/00.png", height=1000, width=1000)
     for number in range(1, 60):
         os.link("album/00.png", f"album/{number:02}.png")
@@ -351,8 +343,8 @@ def test_ctrl_c_ends_the_command_soon_and_leaves_whole_files(params, folder):
     # What was being written is finished; dozens more were only waiting for it.
     assert 1 <= len(results) <= before + 2 * os.cpu_count()
     for name in results:  # no file of another name, and none cut short
-        assert photos.read_photo(f"colorized/{name}").shape == (1000, 1000, 3)
-        assert (folder / "album" / name).exists()
+        assert photos.read_rgb(f"colorized/{name}").shape == (1000, 1000, 3)
+        assert (tmp_path / "album" / name).exists()
 
 
 def test_usage_errors_exit_with_2(capsys):
@@ -371,13 +363,14 @@ def test_a_saturation_that_is_none_is_named(word, capsys):
     assert f"{word} is not a number from 0 to 10." in capsys.readouterr().err
 
 
-def test_the_program_prints_nothing_but_the_paths(params, folder):
+def test_the_program_prints_nothing_but_the_paths(params, tmp_path):
     save("a.png")
+    save("b.png")
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    environment["XDG_CACHE_HOME"] = str(folder / "cache")
+    environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
     environment.pop("JAX_COMPILATION_CACHE_DIR")  # as in a user's environment
     environment.pop("JAX_PLATFORMS")  # JAX is to look for a GPU and find none
-    for names, status in ((["a.png"], 0), (["a.png", "nothing.png"], 1)):
+    for names, status in ((["a.png"], 0), (["b.png", "nothing.png"], 1)):
         command = ["colorize", *names, "--params", params]
         result = subprocess.run(
             [sys.executable, "-m", "colorgan_jax", *command],
@@ -389,10 +382,10 @@ def test_the_program_prints_nothing_but_the_paths(params, folder):
         assert result.returncode == status
         assert len(result.stdout.splitlines()) == 1
         assert len(result.stderr.splitlines()) == 2 * status
-    assert list((folder / "cache" / "colorgan_jax").iterdir())
+    assert list((tmp_path / "cache" / "colorgan_jax").iterdir())
 
 
-def test_the_compilation_cache_is_where_the_environment_says(folder, monkeypatch):
+def test_the_compilation_cache_is_where_the_environment_says(tmp_path, monkeypatch):
     def enabled(**environment):
         for name in ("XDG_CACHE_HOME", "HOME"):
             monkeypatch.setenv(name, environment.get(name, ""))
@@ -400,14 +393,14 @@ def test_the_compilation_cache_is_where_the_environment_says(folder, monkeypatch
         enable_compilation_cache()
         return jax.config.jax_compilation_cache_dir
 
-    home, caches = str(folder / "home"), str(folder / "caches")
-    assert enabled(HOME=home) == str(folder / "home/.cache/colorgan_jax")
+    home, caches = str(tmp_path / "home"), str(tmp_path / "caches")
+    assert enabled(HOME=home) == str(tmp_path / "home/.cache/colorgan_jax")
     assert enabled(HOME=home, XDG_CACHE_HOME=caches) == f"{caches}/colorgan_jax"
     assert Path(caches, "colorgan_jax").is_dir()
     # JAX itself sets the option to the environment's JAX_COMPILATION_CACHE_DIR.
     assert enabled(HOME=home, XDG_CACHE_HOME=caches, JAX="elsewhere") == "elsewhere"
     Path("file").touch()
-    assert enabled(HOME=home, XDG_CACHE_HOME=str(folder / "file")) is None
+    assert enabled(HOME=home, XDG_CACHE_HOME=str(tmp_path / "file")) is None
 
 
 def test_a_reader_that_has_seen_enough_ends_the_command_quietly():

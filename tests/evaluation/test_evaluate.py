@@ -377,7 +377,7 @@ def test_without_its_package_the_command_says_how_to_get_lpips(evaluation):
     ("words", "sentence"),
     [
         (["--photos", "nowhere", "--params", "one"], "nowhere does not exist"),
-        (["--photos", "empty", "--params", "one"], "holds no JPEG, PNG or WebP"),
+        (["--photos", "empty", "--params", "one"], "holds no photos"),
         (
             ["--photos", "broken", "--params", "one"],
             "None of the 1 photos",

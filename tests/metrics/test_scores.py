@@ -9,7 +9,7 @@ import skimage.color
 from skimage.metrics import peak_signal_noise_ratio
 
 from colorgan_jax.metrics.scores import ab_error, colorfulness, psnr, report_psnr, ssim
-from colorgan_jax.photos import find_photos, read_photo
+from colorgan_jax.photos import find_photos, read_rgb
 
 
 def random_photos(*shape):
@@ -96,7 +96,7 @@ def test_colorfulness_by_hand():
 
 def test_colorfulness_of_the_test_photos(real_photos):
     values = [
-        float(colorfulness(read_photo(path).astype(np.float32) / 255))
+        float(colorfulness(read_rgb(path).astype(np.float32) / 255))
         for path in find_photos(real_photos / "test")
     ]
     # Measured by whoever put the photos together.

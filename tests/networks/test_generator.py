@@ -1,12 +1,14 @@
 """The networks against a table written by hand from the report and from pix2pix."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from colorgan_jax.networks.discriminator import Discriminator
-from colorgan_jax.networks.generator import Generator, unet_depth
+from colorgan_jax.networks.generator import Generator, layer_shapes, unet_depth
 
 # Block: (output height and width, output channels, parameters). A 4x4 convolution has
 # 16 * inputs * outputs weights; BatchNorm has 2 * outputs parameters, and where there
@@ -113,6 +115,24 @@ def test_generator_with_efficientnet_and_a_limit_of_filters():
     network = Generator(filters=32, maximum_filters=128, encoder="efficientnet")
     blocks = describe(network, jnp.zeros((1, 256, 256, 1)))
     assert blocks == EFFICIENTNET_GENERATOR
+
+
+@pytest.mark.parametrize(
+    "generator",
+    [
+        Generator(folded=True),
+        Generator(filters=4, image_size=8, folded=True),
+        Generator(filters=8, maximum_filters=16, image_size=64, folded=True),
+        Generator(filters=8, image_size=64, encoder="efficientnet", folded=True),
+    ],
+)
+def test_the_parameters_that_are_expected_are_those_of_flax(generator):
+    L = jnp.zeros((1, generator.image_size, generator.image_size, 1))
+    init = functools.partial(generator.init, train=False)
+    made = jax.eval_shape(init, jax.random.key(0), L)["params"]
+    shapes = jax.tree.map(lambda array: array.shape, made)
+    assert layer_shapes(generator) == shapes
+    assert list(layer_shapes(generator))[-1] == f"decoder_{unet_depth(L.shape[1])}"
 
 
 def test_discriminator_is_the_reports():

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from colorgan_jax.errors import PhotoError, SurveyError
-from colorgan_jax.photos import read_photo
+from colorgan_jax.photos import read_rgb
 from colorgan_jax.survey.selection import choose_photos
 
 
@@ -41,7 +41,7 @@ def test_photos_of_one_size_are_untouched(folders):
     assert [photo.kind for photo in photos] == ["real"] * 2 + ["generated"] * 2
     for photo in photos:
         folder = folders[photo.kind == "generated"]
-        np.testing.assert_array_equal(photo.pixels, read_photo(folder / photo.name))
+        np.testing.assert_array_equal(photo.pixels, read_rgb(folder / photo.name))
     assert all(name.startswith("below/g") for name in names(photos, "generated"))
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from colorgan_jax.errors import DataError
 from colorgan_jax.training import data
+from colorgan_jax.training.sources import open_source
 from colorgan_jax.training.split import read_split, write_split
 from configs import quickstart
 
@@ -30,7 +31,7 @@ def config_for(source, **values):
     config = quickstart.get_config()
     config.image_size = SIZE
     config.batch_size = 4
-    config.data.source = str(source)
+    config.data.source = source if isinstance(source, tuple) else str(source)
     config.data.train_photos = 10
     config.data.validation_photos = 3
     config.data.update(values)
@@ -361,3 +362,142 @@ def test_names_that_are_no_text_are_escaped(folder, tmp_path, caplog):
     again = data.load_photos(config_for(tmp_path), read_split(tmp_path))
     for some, others in zip(photos, again, strict=True):
         assert numbers(some) == numbers(others)
+
+
+@pytest.fixture
+def two_folders(folder, tmp_path):
+    """The folder, and one of the same name with five others of the same names."""
+    other = tmp_path / "other" / folder.name
+    other.mkdir(parents=True)
+    for number in range(5):
+        Image.fromarray(photo_of(20 + number)).save(other / f"{number:02d}.png")
+    return str(folder), str(other)
+
+
+def test_photos_of_the_same_name_in_several_folders_are_told_apart(
+    two_folders, tmp_path, caplog
+):
+    config = config_for(two_folders, train_photos=None)
+    photos = data.load_photos(config)
+    assert sorted(numbers(photos[0]) + numbers(photos[1])) == [
+        *range(13),
+        *range(20, 25),
+    ]
+    write_split(tmp_path, data.split_of(*photos))
+    # A run that resumes has another order of folders, and another photo in one.
+    Image.fromarray(photo_of(77)).save(Path(two_folders[1]) / "new.png")
+    config.data.source = two_folders[::-1]
+    again = data.load_photos(config, read_split(tmp_path))
+    for some, others in zip(photos, again, strict=True):
+        assert numbers(some) == numbers(others)
+    assert f"New photos in {', '.join(two_folders[::-1])}: 1, not" in caplog.text
+
+
+def test_validation_photos_stay_those_of_their_folder_when_others_join_it(
+    folder, two_folders, caplog
+):
+    _, alone = data.load_photos(config_for(folder))
+    config = config_for(two_folders, train_photos=None, validation_source=str(folder))
+    with caplog.at_level(logging.INFO, logger="absl"):
+        train, validation = data.load_photos(config)
+    assert numbers(validation) == numbers(alone)
+    assert sorted(numbers(train)) == sorted(
+        {*range(13), *range(20, 25)} - set(numbers(alone))
+    )
+    assert f"3 photos of {', '.join(two_folders)} are for validation" in caplog.text
+    config.data.train_photos = 6
+    train, validation = data.load_photos(config)
+    assert numbers(validation) == numbers(alone)
+    assert len(train) == 6
+
+
+def test_a_photo_for_validation_is_not_trained_on_under_another_name(folder, tmp_path):
+    links = tmp_path / "links"
+    links.mkdir()
+    for number in (3, 8, 11, 12):
+        (links / f"link {number}.png").symlink_to(folder / f"{number:02d}.png")
+    config = config_for(folder, train_photos=None, validation_source=str(links))
+    train, validation = data.load_photos(config)
+    chosen = set(numbers(validation))
+    assert len(chosen) == 3
+    assert chosen < {3, 8, 11, 12}
+    assert sorted(numbers(train)) == sorted(set(range(13)) - chosen)
+
+
+def test_folders_that_overlap_give_each_photo_once(folder, tmp_path, caplog):
+    links = tmp_path / "links"
+    links.mkdir()
+    (links / "link.png").symlink_to(folder / "07.png")
+    Image.fromarray(photo_of(30)).save(links / "own.png")
+    config = config_for((str(folder), str(links)), train_photos=None)
+    with caplog.at_level(logging.INFO, logger="absl"):
+        train, validation = data.load_photos(config)
+    assert sorted(numbers(train) + numbers(validation)) == [*range(13), 30]
+    assert f"1 photos of {links} are the same files" in caplog.text
+
+
+def test_a_list_names_the_validation_photos(two_folders, tmp_path):
+    names = Path(two_folders[0]).name, f"other/{Path(two_folders[1]).name}"
+    parent = Path(two_folders[0]).parent.name
+    listed = tmp_path / "ids.txt"
+    listed.write_text(f"{names[1]}/04.png\n{parent}/{names[0]}/09.png\n\n")
+    config = config_for(two_folders, train_photos=None, validation_source=str(listed))
+    photos = data.load_photos(config)
+    train, validation = map(numbers, photos)
+    assert validation == [24, 9]
+    assert sorted(train) == sorted({*range(13), *range(20, 25)} - {9, 24})
+    # A run that resumes has its own record of them.
+    listed.unlink()
+    again = data.load_photos(config, data.split_of(*photos))
+    assert [numbers(photos) for photos in again] == [train, validation]
+
+    listed.write_text("04.png\nnothing.png\n12.png\n")
+    config.data.source = two_folders[0]
+    with pytest.raises(
+        DataError,
+        match=r"of the 3 photos that .*ids\.txt lists 1 are not .*nothing\.png\).*00\.png",
+    ):
+        data.load_photos(config)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "is empty"),
+        ("nowhere", r"nowhere does not exist.*NAME\.txt"),
+        ("nowhere.txt", r"nowhere\.txt cannot be read: No such file"),
+        ("blank.txt", r"blank\.txt names no photos"),
+        ("empty", "empty holds no photos"),
+    ],
+)
+def test_an_impossible_validation_source_is_one_sentence(
+    name, message, folder, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("blank.txt").write_text("\n")
+    Path("empty").mkdir()
+    config = config_for(folder, validation_source=name)
+    with pytest.raises(DataError, match=message):
+        data.load_photos(config)
+
+
+def test_an_empty_one_of_several_folders_is_named(folder, tmp_path):
+    with pytest.raises(DataError, match=f"{tmp_path} holds no photos"):
+        data.load_photos(config_for((str(folder), str(tmp_path))))
+    with pytest.raises(DataError, match="source is empty"):
+        data.load_photos(config_for(()))
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_photos_that_a_source_holds_out_are_never_trained_on(apart, folder):
+    config = config_for(("skimage", str(folder)), train_photos=None)
+    if apart:
+        config.data.validation_source = str(folder)
+    train, validation = data.load_photos(config)
+    alone = open_source("skimage", SIZE)
+    held_out = {f"skimage/{alone.keys[index]}" for index in alone.held_out}
+    split = data.split_of(train, validation)
+    assert not held_out & set(split.training)
+    assert held_out.isdisjoint(split.validation) == apart
+    of_folder = [key for key in split.training if not key.startswith("skimage/")]
+    assert len(of_folder) == (10 if apart else 13)

@@ -19,6 +19,7 @@ from colorgan_jax.training import metric_log
 from colorgan_jax.training.checkpoint import Checkpoints
 from colorgan_jax.training.data import load_photos, mean_ab
 from colorgan_jax.training.results import print_report
+from colorgan_jax.training.run_config import check_workdir, write_config
 from colorgan_jax.training.schedules import learning_rate
 from colorgan_jax.training.train import new_state, train
 from colorgan_jax.weights import efficientnet as pretrained
@@ -362,6 +363,20 @@ def test_a_run_of_version_01_resumes(copied, caplog):
     assert [row["validation_psnr_gray"] for row in read_metrics(copied)][-1]
     changes = [line for line in caplog.messages if line.startswith("Config changed")]
     assert changes == ["Config changed since the run was started: epochs 2 -> 3."]
+
+
+def test_sources_are_compared_by_their_names(copied, caplog):
+    """A string, a tuple and what JSON makes of it are alike, and no news."""
+    config = tiny_config(epochs=2, validate_every_steps=19)
+    config.data.source = ("skimage",)
+    check_workdir(copied, config)
+    config.data.source = ("a", "b")
+    write_config(copied, config)
+    check_workdir(copied, config)
+    assert "data.source" not in caplog.text
+    config.data.source = ("a", "c")
+    check_workdir(copied, config)
+    assert "started: data.source a, b -> a, c." in caplog.text
 
 
 @pytest.mark.parametrize("name", ["config.json", "photos.json"])

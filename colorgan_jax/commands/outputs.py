@@ -1,0 +1,423 @@
+"""Where results go: no file is lost, and no finished result is made again.
+
+A result is known by what its XMP says of it (`photos.xmp`), or by a line of the manifest
+in the folder for the results where it may not say so: which photo it was made of, by path,
+size and time, and with which weights and options.
+"""
+
+import dataclasses
+import errno
+import hashlib
+import io
+import json
+import os
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from colorgan_jax.errors import CommandError, OutputError, PhotoError
+from colorgan_jax.paths import UnfinishedFile
+from colorgan_jax.photos import (
+    FORMATS,
+    PHOTO_EXTENSIONS,
+    Header,
+    find_files,
+    read_header,
+)
+from colorgan_jax.photos.xmp import read_provenance
+
+MANIFEST = ".colorgan.jsonl"
+
+# In what the results of photos are written whose own format is not: of 8 and of 16 bits.
+_LOSSLESS = {8: "PNG", 16: "TIFF"}
+_OTHER_FORMATS = {"MPO": "JPEG"}
+_WRITTEN = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "JPEG2000")
+# The longest side that formats have room for, in pixels.
+_LONGEST_SIDES = {"JPEG": 65_500, "WEBP": 16_383, "AVIF": 65_536}
+
+# What concerns the result of one photo alone; anything else keeps all from being written.
+_ERRORS_OF_A_NAME = (
+    errno.ENAMETOOLONG,
+    errno.EINVAL,
+    errno.EILSEQ,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EFBIG,
+)
+
+
+Value = TypeVar("Value")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A photo to colorize.
+
+    Attributes:
+      number: its place among all, from 1.
+      path: its file.
+      wanted: where its result goes, but for the extension.
+    """
+
+    number: int
+    path: Path
+    wanted: Path
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is to be done with a photo.
+
+    Attributes:
+      source: the photo.
+      header: of its file.
+      format: of its result.
+      result: where that goes, unless another file is there by then.
+      digest: stands for the photo as it is now.
+      finished: whether the result is there.
+      replaced: whether an older file is replaced.
+      older: the result of the same photo with other weights or options.
+    """
+
+    source: Source
+    header: Header
+    format: str
+    result: Path
+    digest: str
+    finished: bool = False
+    replaced: bool = False
+    older: Path | None = None
+
+
+def find_sources(
+    inputs: Iterable[Path], output: Path
+) -> tuple[list[Source], list[Path]]:
+    """Finds the photos to colorize.
+
+    A photo that is named goes into the folder `output`, those found in a folder into the
+    same subfolders of `output`.
+
+    Args:
+      inputs: photos and folders of photos.
+      output: the folder for the results; what is in it is no photo to colorize.
+
+    Returns:
+      The photos, and what is left out: files of the folders that are no photos, and further
+      names of one and the same file.
+
+    Raises:
+      CommandError: a folder holds no photos, or is the folder for the results.
+      PhotoError: a folder cannot be read.
+    """
+    sources: dict[object, Source] = {}
+    left_out: list[Path] = []
+
+    def add(path: Path, wanted: Path) -> None:
+        key = _key(path)
+        if key in sources:
+            left_out.append(path)
+        else:
+            sources[key] = Source(len(sources) + 1, path, wanted)
+
+    for path in inputs:
+        if not os.path.isdir(path):
+            add(path, output / path.name)
+            continue
+        photos, others = _find_inputs(path, output)
+        left_out += others
+        for photo in photos:
+            add(photo, output / photo.relative_to(path))
+    return list(sources.values()), left_out
+
+
+def _find_inputs(folder: Path, output: Path) -> tuple[list[Path], list[Path]]:
+    """The photos and other files below a folder, without the results of earlier runs."""
+    results = os.path.realpath(output)
+    if results == os.path.realpath(folder):
+        raise CommandError(
+            f"The results cannot go into the folder of the photos, {folder}; name"
+            " another with --output."
+        )
+
+    def is_result(path: Path) -> bool:
+        return Path(os.path.realpath(path.parent)).is_relative_to(results)
+
+    photos, others = (
+        [path for path in found if not is_result(path)] for found in find_files(folder)
+    )
+    if not photos:
+        raise CommandError(f"The folder {folder} holds no photos.")
+    return photos, others
+
+
+def _key(path: Path) -> object:
+    """Equal for all paths to one file, also where the file system ignores case.
+
+    Hard links are files of their own here: archives that store equal files once use them.
+    """
+    identity = _identity(path)
+    if identity is None or os.stat(path).st_nlink > 1:
+        return os.path.realpath(path)
+    return identity
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Equal for all names of one file; None if there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def result_format(
+    header: Header, format: str | None = None, *, side_by_side: bool = False
+) -> str:
+    """In which format the result of a photo is written.
+
+    Args:
+      header: of the photo.
+      format: which is wanted, as Pillow calls it; by default that of the photo.
+      side_by_side: whether the result is twice as wide as the photo.
+
+    Returns:
+      That format; or PNG, or TIFF for photos of 16 bits, where it is none that is written,
+      or has no room for so long a side.
+    """
+    format = format or header.format
+    format = _OTHER_FORMATS.get(format, format)
+    longest = max(header.height, header.width * (2 if side_by_side else 1))
+    if format in _WRITTEN and longest <= _LONGEST_SIDES.get(format, longest):
+        return format
+    return _LOSSLESS[header.bits]
+
+
+class Results:
+    """The folder for the results: what is in it, and what this run adds.
+
+    `plan` is for one thread, `write` for several.
+
+    Attributes:
+      folder: its path.
+      settings: stands for the weights and options of this run.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        sources: Iterable[Source],
+        *,
+        settings: str,
+        format: str | None = None,
+        side_by_side: bool = False,
+        overwrite: bool = False,
+        has_manifest: bool = False,
+    ):
+        """Looks at nothing yet.
+
+        Args:
+          folder: for the results; made when the first is written.
+          sources: all photos of this run, which are never replaced.
+          settings: stands for the weights and options.
+          format: of the results, as Pillow calls it; by default that of each photo.
+          side_by_side: whether a result is twice as wide as its photo.
+          overwrite: whether older files of the same names are replaced.
+          has_manifest: whether results are noted in the manifest.
+        """
+        self.folder = folder
+        self.settings = settings
+        self._format = format
+        self._side_by_side = side_by_side
+        self._overwrite = overwrite
+        self._has_manifest = has_manifest
+        self._inputs = {_identity(source.path) for source in sources} - {None}
+        self._lock = threading.Lock()
+        self._planned: set[Path] = set()
+        self._listings: dict[Path, dict[str, list[str]]] = {}
+        self._notes = _read_manifest(folder / MANIFEST)
+
+    def plan(self, source: Source) -> Plan:
+        """Decides what to do with a photo.
+
+        Raises:
+          PhotoError: its header cannot be read.
+        """
+        header = read_header(source.path)
+        format = result_format(header, self._format, side_by_side=self._side_by_side)
+        wanted = _with_extension(source.wanted, format)
+        digest = _digest_of_file(source.path)
+        older = []
+        for found in self._numbered(wanted):
+            made_of, made_with = self._provenance(found)
+            if made_of == digest:
+                if made_with == self.settings and not self._overwrite:
+                    return Plan(source, header, format, found, digest, finished=True)
+                older.append(found)
+        plan = Plan(source, header, format, wanted, digest)
+        if self._overwrite:
+            result = older[0] if older else wanted
+            if not self._is_taken(result):
+                self._planned.add(result)
+                return dataclasses.replace(plan, result=result, replaced=True)
+        result = self._free_name(wanted)
+        return dataclasses.replace(
+            plan, result=result, older=older[0] if older else None
+        )
+
+    def write(
+        self, plan: Plan, save: Callable[[io.BufferedRandom], Value]
+    ) -> tuple[Path, Value]:
+        """Writes a result: it appears whole or not at all.
+
+        Args:
+          plan: of its photo.
+          save: writes the content of its file.
+
+        Returns:
+          Where it is, and what `save` returned.
+
+        Raises:
+          PhotoError: it cannot have its name, or `save` raised it.
+          OutputError: it cannot be written, and neither could others.
+        """
+        result = plan.result
+        try:
+            result.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._error(
+                f"The folder {result.parent} cannot be made", error
+            ) from error
+        try:
+            with UnfinishedFile(result.parent) as file:
+                value = save(file.stream)
+                status = file.status()
+                while True:
+                    # Before it has its name, so that no result is ever without its note.
+                    self._note(result, plan.digest, status)
+                    try:
+                        if plan.replaced:
+                            file.replace(result)
+                        else:
+                            file.create(result)
+                        return result, value
+                    except FileExistsError:  # It was not there when this was planned.
+                        result = self._free_name(plan.result)
+        except OSError as error:
+            raise self._error(f"{result} cannot be written", error) from error
+
+    def _error(self, problem: str, error: OSError) -> PhotoError:
+        """Of one result, or of all."""
+        is_of_one = error.errno in _ERRORS_OF_A_NAME and self.folder.is_dir()
+        kind = PhotoError if is_of_one else OutputError
+        return kind(f"{problem}: {error.strerror}.")
+
+    def _free_name(self, wanted: Path) -> Path:
+        """The name, or with "-2", "-3", ... the first that no file has or will have."""
+        with self._lock:
+            result, number = wanted, 2
+            while result in self._planned or os.path.lexists(result):
+                result = wanted.with_stem(f"{wanted.stem}-{number}")
+                number += 1
+            self._planned.add(result)
+            return result
+
+    def _is_taken(self, result: Path) -> bool:
+        """Whether a result may not even replace what has its name."""
+        return result in self._planned or _identity(result) in self._inputs
+
+    def _numbered(self, wanted: Path) -> Iterator[Path]:
+        """The files of that name, or of that name with a number, before this run."""
+        folder = wanted.parent
+        if folder not in self._listings:
+            self._listings[folder] = _list_by_plain_name(folder)
+        for name in self._listings[folder].get(wanted.name, []):
+            yield folder / name
+
+    def _provenance(self, result: Path) -> tuple[str | None, str | None]:
+        """What a file was made of and with; (None, None) if it is not ours."""
+        try:
+            found = read_provenance(read_header(result).xmp)
+            status = os.stat(result)
+        except (PhotoError, OSError):
+            return None, None
+        if found and found != (None, None):
+            return found
+        name = os.path.relpath(result, self.folder)
+        note = self._notes.get((name, status.st_size, status.st_mtime_ns))
+        return note or (None, None)
+
+    def _note(self, result: Path, digest: str, status: os.stat_result) -> None:
+        """Adds a line to the manifest."""
+        if not self._has_manifest:
+            return
+        line = {
+            "result": os.path.relpath(result, self.folder),
+            "size": status.st_size,
+            "mtime_ns": status.st_mtime_ns,
+            "source": digest,
+            "settings": self.settings,
+        }
+        with self._lock, open(self.folder / MANIFEST, "a") as file:
+            # The line before may have been cut by a kill.
+            file.write(f"\n{json.dumps(line)}\n")
+
+
+def _with_extension(path: Path, format: str) -> Path:
+    """A path for a file of a format: as it is, or with another extension."""
+    extensions = FORMATS[format].extensions
+    if path.suffix.lower() in extensions:
+        return path
+    if path.suffix.lower() in PHOTO_EXTENSIONS:
+        return path.with_suffix(extensions[0])
+    return path.with_name(path.name + extensions[0])
+
+
+def _list_by_plain_name(folder: Path) -> dict[str, list[str]]:
+    """The names in a folder under what they are without a number, and as they are."""
+    listing: dict[str, list[str]] = {}
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:  # There is none yet, or writing will tell.
+        return listing
+    for name in names:
+        listing.setdefault(name, []).append(name)
+        stem, extension = os.path.splitext(name)
+        if numbered := re.fullmatch(r"(.+)-\d+", stem, re.DOTALL):
+            listing.setdefault(numbered[1] + extension, []).append(name)
+    return listing
+
+
+def _digest_of_file(path: Path) -> str:
+    """Stands for a file as it is now: by path, size and time."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise PhotoError(f"{path} cannot be opened: {error.strerror}.") from error
+    identity = [os.path.realpath(path), status.st_size, status.st_mtime_ns]
+    return digest(identity)
+
+
+def digest(value: object) -> str:
+    """Stands for a value that JSON can hold, in 32 hexadecimal digits."""
+    text = json.dumps(value, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _read_manifest(path: Path) -> dict[tuple, tuple[str, str]]:
+    """{(result, size, time): (source, settings)} of a manifest; empty if there is none."""
+    notes = {}
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError:
+        return notes
+    for line in lines:
+        try:
+            note = json.loads(line)
+            key = (note["result"], note["size"], note["mtime_ns"])
+            notes[key] = (note["source"], note["settings"])
+        except (ValueError, KeyError, TypeError):  # A line that was cut, or empty.
+            continue
+    return notes

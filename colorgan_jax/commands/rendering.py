@@ -1,0 +1,138 @@
+"""From a photo in color to the content of its file."""
+
+import dataclasses
+import io
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from colorgan_jax import __version__
+from colorgan_jax.errors import PhotoError
+from colorgan_jax.inference import colorize_photo, paint_photo, photo_lightness
+from colorgan_jax.params import Params
+from colorgan_jax.photos import (
+    DEFAULT_QUALITY,
+    Photo,
+    encode_photo,
+    fit_to_format,
+    write_tiff,
+)
+from colorgan_jax.photos.xmp import add_provenance
+
+
+@dataclasses.dataclass(frozen=True)
+class Rendering:
+    """How results are made.
+
+    Attributes:
+      params: of the generator.
+      saturation: as for `colorize`.
+      format: of all results, as Pillow calls it; None for that of each photo.
+      quality: of lossy formats, from 1 to 100; None for the usual one.
+      side_by_side: whether the photo in gray is to the left of the result.
+      has_provenance: whether results say that their colors are generated.
+    """
+
+    params: Params
+    saturation: float
+    format: str | None
+    quality: int | None
+    side_by_side: bool
+    has_provenance: bool
+
+    def save(
+        self,
+        stream: io.BytesIO | io.BufferedRandom,
+        photo: Photo,
+        format: str,
+        *,
+        read_page: Callable[[int], Photo],
+        source: str | None = None,
+        settings: str | None = None,
+    ) -> tuple[str, ...]:
+        """Writes a result.
+
+        Args:
+          stream: an empty file, open for reading and writing.
+          photo: in color; if its file has several pages, the first of them. The others are
+            read and colorized here, one by one.
+          format: of the result.
+          read_page: reads another page by its number, from 0.
+          source: stands for the photo in the provenance.
+          settings: stands for weights and options there.
+
+        Returns:
+          Remarks on what was lost or doubtful, in parts of sentences.
+
+        Raises:
+          PhotoError: a page cannot be read, or the photo is too large for the format.
+          OSError: the file cannot be written.
+        """
+        remarks: dict[str, None] = {}  # Each once, in order.
+
+        def finish(page: Photo) -> Photo:
+            if self.side_by_side:
+                page = _beside_gray(page)
+            if self.has_provenance:
+                page = _say_generated(page, format, source, settings)
+            page = fit_to_format(page, format)
+            remarks.update(dict.fromkeys(page.remarks))
+            return page
+
+        def pages() -> Iterator[Photo]:
+            yield finish(photo)
+            for number in range(1, photo.pages):
+                page = read_page(number)
+                yield finish(
+                    colorize_photo(self.params, page, saturation=self.saturation)
+                )
+
+        if format == "TIFF":
+            samples = photo.pages * photo.pixels.size * (2 if self.side_by_side else 1)
+            try:
+                write_tiff(stream, pages(), samples=samples)
+            except ValueError as error:  # From tifffile, of pages beyond 4 GiB.
+                raise PhotoError(f"the result cannot be encoded: {error}.") from error
+        else:
+            page = finish(photo)
+            if self.format == "WEBP" and self.quality is not None:
+                page = dataclasses.replace(page, lossless=False)
+            if photo.pages > 1:
+                remarks[f"of its {photo.pages} pages this is the first"] = None
+            quality = self.quality or DEFAULT_QUALITY
+            stream.write(encode_photo(page, format, quality=quality))
+        return tuple(remarks)
+
+
+def _beside_gray(photo: Photo) -> Photo:
+    """The photo in gray and, to its right, in color."""
+    gray = paint_photo(
+        photo_lightness(photo.pixels),
+        np.zeros((1, 1, 2), np.float32),
+        dtype=photo.pixels.dtype,
+    )
+    alpha = photo.alpha
+    return dataclasses.replace(
+        photo,
+        pixels=np.hstack([gray, photo.pixels]),
+        alpha=None if alpha is None else np.hstack([alpha, alpha]),
+    )
+
+
+def _say_generated(
+    photo: Photo, format: str, source: str | None, settings: str | None
+) -> Photo:
+    """Adds to a photo's XMP that its colors are generated, and by what."""
+
+    def add(packet: bytes) -> Photo:
+        packet = add_provenance(
+            packet, source=source, settings=settings, version=__version__
+        )
+        metadata = dataclasses.replace(photo.metadata, xmp=packet)
+        return dataclasses.replace(photo, metadata=metadata)
+
+    generated = add(photo.metadata.xmp)
+    if fit_to_format(generated, format).metadata.xmp:
+        return generated
+    remark = "its XMP left no room for that of the result and was left out"
+    return dataclasses.replace(add(b""), remarks=(*photo.remarks, remark))
