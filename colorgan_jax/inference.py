@@ -14,7 +14,6 @@ import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpy.typing as npt
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
 
@@ -244,7 +243,7 @@ def paint_photo(
     L: Float[np.ndarray, "H W"],
     ab: Float[np.ndarray, "h w 2"],
     *,
-    dtype: npt.DTypeLike = np.uint8,
+    dtype: np.dtype | type[np.unsignedinteger] = np.uint8,
     saturation: float = 1.0,
 ) -> Shaped[np.ndarray, "H W 3"]:
     """Gives a photo the network's colors. Threads may call this side by side.
