@@ -22,6 +22,7 @@ from colorgan_jax.paths import UnfinishedFile
 from colorgan_jax.photos import (
     FORMATS,
     PHOTO_EXTENSIONS,
+    WRITTEN_FORMATS,
     Header,
     find_files,
     read_header,
@@ -33,7 +34,6 @@ MANIFEST = ".colorgan.jsonl"
 # In what the results of photos are written whose own format is not: of 8 and of 16 bits.
 _LOSSLESS = {8: "PNG", 16: "TIFF"}
 _OTHER_FORMATS = {"MPO": "JPEG"}
-_WRITTEN = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "JPEG2000")
 # The longest side that formats have room for, in pixels.
 _LONGEST_SIDES = {"JPEG": 65_500, "WEBP": 16_383, "AVIF": 65_536}
 
@@ -190,7 +190,7 @@ def result_format(
     format = format or header.format
     format = _OTHER_FORMATS.get(format, format)
     longest = max(header.height, header.width * (2 if side_by_side else 1))
-    if format in _WRITTEN and longest <= _LONGEST_SIDES.get(format, longest):
+    if format in WRITTEN_FORMATS and longest <= _LONGEST_SIDES.get(format, longest):
         return format
     return _LOSSLESS[header.bits]
 

@@ -20,6 +20,7 @@ from colorgan_jax.photos.reading import (
 )
 from colorgan_jax.photos.writing import (
     DEFAULT_QUALITY,
+    WRITTEN_FORMATS,
     encode_photo,
     fit_to_format,
     write_photo,
@@ -36,6 +37,7 @@ __all__ = [
     "NEARLY_GRAY",
     "PHOTO_EXTENSIONS",
     "Photo",
+    "WRITTEN_FORMATS",
     "color_strength",
     "count_pixels",
     "encode_photo",

@@ -55,6 +55,8 @@ _HELD = {
     "JPEG2000": ("exif", "xmp"),
 }
 
+WRITTEN_FORMATS = tuple(_HELD)
+
 _EXIF_PREFIX = b"Exif\0\0"
 _APP1 = b"\xff\xe1"
 # What a segment of a JPEG file has room for.
@@ -96,8 +98,8 @@ def write_photo(
         full).
     """
     path = Path(path)
-    for format, known in FORMATS.items():
-        if path.suffix.lower() in known.extensions and format in _ENCODERS:
+    for format in WRITTEN_FORMATS:
+        if path.suffix.lower() in FORMATS[format].extensions:
             break
     else:
         raise PhotoError(

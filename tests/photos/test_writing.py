@@ -11,7 +11,8 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from colorgan_jax.photos import Metadata, Photo, encode_photo, read_photo
+from colorgan_jax.errors import PhotoError
+from colorgan_jax.photos import Metadata, Photo, encode_photo, read_photo, write_photo
 
 LOSSLESS = ["PNG", "TIFF", "WEBP", "JPEG2000"]
 XMP = (
@@ -98,6 +99,35 @@ def test_what_was_lossy_stays_lossy_and_close(format):
     assert 0 < difference.mean() < 3  # WebP halves the resolution of colors.
     rough = encode_photo(original, format, quality=20)
     assert format == "JPEG2000" or len(rough) < len(encoded)
+
+
+@pytest.mark.parametrize(
+    ("extension", "format"),
+    [
+        (".jpg", "JPEG"),
+        (".JPEG", "JPEG"),
+        (".png", "PNG"),
+        (".webp", "WEBP"),
+        (".tif", "TIFF"),
+        (".tiff", "TIFF"),
+        (".avif", "AVIF"),
+        (".jp2", "JPEG2000"),
+    ],
+)
+def test_a_file_is_written_in_the_format_of_its_extension(tmp_path, extension, format):
+    write_photo(tmp_path / f"new{extension}", photo())
+    with Image.open(tmp_path / f"new{extension}") as image:
+        assert image.format == format
+    np.testing.assert_allclose(
+        read_photo(tmp_path / f"new{extension}").pixels, photo().pixels, atol=30
+    )
+
+
+@pytest.mark.parametrize("extension", ["", ".txt", ".gif", ".bmp", ".heic", ".dng"])
+def test_an_extension_that_is_not_written_is_refused(tmp_path, extension):
+    with pytest.raises(PhotoError, match=r"cannot be written: name a \.jpg"):
+        write_photo(tmp_path / f"new{extension}", photo())
+    assert not list(tmp_path.iterdir())
 
 
 def test_16_bits_are_what_other_programs_read():
