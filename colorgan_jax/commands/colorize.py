@@ -20,7 +20,6 @@ from colorgan_jax.commands.outputs import (
     Source,
     digest,
     find_sources,
-    result_format,
 )
 from colorgan_jax.commands.progress import Progress
 from colorgan_jax.commands.rendering import Rendering
@@ -125,8 +124,7 @@ def _run(options: argparse.Namespace) -> int:
         options.output,
         sources,
         settings=_digest_of_settings(rendering),
-        format=rendering.format,
-        side_by_side=rendering.side_by_side,
+        result_format=rendering.result_format,
         overwrite=options.overwrite,
         has_manifest=options.no_provenance,
     )
@@ -277,11 +275,7 @@ def _colorize_standard_input(rendering: Rendering) -> int:
     remarks = rendering.save(
         encoded,
         colorize_photo(rendering.params, photo, saturation=rendering.saturation),
-        result_format(
-            read_header(content, name),
-            rendering.format,
-            side_by_side=rendering.side_by_side,
-        ),
+        rendering.result_format(read_header(content, name)),
         read_page=lambda page: read_photo(content, name, page=page),
     )
     for remark in remarks:

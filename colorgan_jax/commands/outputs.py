@@ -22,7 +22,6 @@ from colorgan_jax.paths import UnfinishedFile
 from colorgan_jax.photos import (
     FORMATS,
     PHOTO_EXTENSIONS,
-    WRITTEN_FORMATS,
     Header,
     find_files,
     read_header,
@@ -30,12 +29,6 @@ from colorgan_jax.photos import (
 from colorgan_jax.photos.xmp import read_provenance
 
 MANIFEST = ".colorgan.jsonl"
-
-# In what the results of photos are written whose own format is not: of 8 and of 16 bits.
-_LOSSLESS = {8: "PNG", 16: "TIFF"}
-_OTHER_FORMATS = {"MPO": "JPEG"}
-# The longest side that formats have room for, in pixels.
-_LONGEST_SIDES = {"JPEG": 65_500, "WEBP": 16_383, "AVIF": 65_536}
 
 # What concerns the result of one photo alone; anything else keeps all from being written.
 _ERRORS_OF_A_NAME = (
@@ -173,28 +166,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def result_format(
-    header: Header, format: str | None = None, *, side_by_side: bool = False
-) -> str:
-    """In which format the result of a photo is written.
-
-    Args:
-      header: of the photo.
-      format: which is wanted, as Pillow calls it; by default that of the photo.
-      side_by_side: whether the result is twice as wide as the photo.
-
-    Returns:
-      That format; or PNG, or TIFF for photos of 16 bits, where it is none that is written,
-      or has no room for so long a side.
-    """
-    format = format or header.format
-    format = _OTHER_FORMATS.get(format, format)
-    longest = max(header.height, header.width * (2 if side_by_side else 1))
-    if format in WRITTEN_FORMATS and longest <= _LONGEST_SIDES.get(format, longest):
-        return format
-    return _LOSSLESS[header.bits]
-
-
 class Results:
     """The folder for the results: what is in it, and what this run adds.
 
@@ -211,8 +182,7 @@ class Results:
         sources: Iterable[Source],
         *,
         settings: str,
-        format: str | None = None,
-        side_by_side: bool = False,
+        result_format: Callable[[Header], str],
         overwrite: bool = False,
         has_manifest: bool = False,
     ):
@@ -222,15 +192,13 @@ class Results:
           folder: for the results; made when the first is written.
           sources: all photos of this run, which are never replaced.
           settings: stands for the weights and options.
-          format: of the results, as Pillow calls it; by default that of each photo.
-          side_by_side: whether a result is twice as wide as its photo.
+          result_format: the format of a result, as Pillow calls it, by its photo's header.
           overwrite: whether older files of the same names are replaced.
           has_manifest: whether results are noted in the manifest.
         """
         self.folder = folder
         self.settings = settings
-        self._format = format
-        self._side_by_side = side_by_side
+        self._result_format = result_format
         self._overwrite = overwrite
         self._has_manifest = has_manifest
         self._inputs = {_identity(source.path) for source in sources} - {None}
@@ -246,7 +214,7 @@ class Results:
           PhotoError: its header cannot be read.
         """
         header = read_header(source.path)
-        format = result_format(header, self._format, side_by_side=self._side_by_side)
+        format = self._result_format(header)
         wanted = _with_extension(source.wanted, format)
         digest = _digest_of_file(source.path)
         older = []

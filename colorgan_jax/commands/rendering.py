@@ -12,12 +12,20 @@ from colorgan_jax.inference import colorize_photo, paint_photo, photo_lightness
 from colorgan_jax.params import Params
 from colorgan_jax.photos import (
     DEFAULT_QUALITY,
+    WRITTEN_FORMATS,
+    Header,
     Photo,
     encode_photo,
     fit_to_format,
     write_tiff,
 )
 from colorgan_jax.photos.xmp import add_provenance
+
+# In what the results of photos are written whose own format is not: of 8 and of 16 bits.
+_LOSSLESS = {8: "PNG", 16: "TIFF"}
+_OTHER_FORMATS = {"MPO": "JPEG"}
+# The longest side that formats have room for, in pixels.
+_LONGEST_SIDES = {"JPEG": 65_500, "WEBP": 16_383, "AVIF": 65_536}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +47,23 @@ class Rendering:
     quality: int | None
     side_by_side: bool
     has_provenance: bool
+
+    def result_format(self, header: Header) -> str:
+        """In which format the result of a photo is written.
+
+        Args:
+          header: of the photo.
+
+        Returns:
+          That of all results, or of the photo; or PNG, or TIFF for photos of 16 bits, where
+          it is none that is written, or has no room for so long a side.
+        """
+        format = self.format or header.format
+        format = _OTHER_FORMATS.get(format, format)
+        longest = max(header.height, header.width * (2 if self.side_by_side else 1))
+        if format in WRITTEN_FORMATS and longest <= _LONGEST_SIDES.get(format, longest):
+            return format
+        return _LOSSLESS[header.bits]
 
     def save(
         self,
