@@ -14,8 +14,10 @@ from colorgan_jax.photos import (
     DEFAULT_QUALITY,
     WRITTEN_FORMATS,
     Header,
+    Metadata,
     Photo,
     encode_photo,
+    fit_metadata,
     fit_to_format,
     write_tiff,
 )
@@ -149,15 +151,16 @@ def _say_generated(
 ) -> Photo:
     """Adds to a photo's XMP that its colors are generated, and by what."""
 
-    def add(packet: bytes) -> Photo:
+    def metadata_with(packet: bytes) -> Metadata:
         packet = add_provenance(
             packet, source=source, settings=settings, version=__version__
         )
-        metadata = dataclasses.replace(photo.metadata, xmp=packet)
-        return dataclasses.replace(photo, metadata=metadata)
+        return dataclasses.replace(photo.metadata, xmp=packet)
 
-    generated = add(photo.metadata.xmp)
-    if fit_to_format(generated, format).metadata.xmp:
-        return generated
+    metadata = metadata_with(photo.metadata.xmp)
+    if fit_metadata(metadata, format)[0].xmp:
+        return dataclasses.replace(photo, metadata=metadata)
     remark = "its XMP left no room for that of the result and was left out"
-    return dataclasses.replace(add(b""), remarks=(*photo.remarks, remark))
+    return dataclasses.replace(
+        photo, metadata=metadata_with(b""), remarks=(*photo.remarks, remark)
+    )

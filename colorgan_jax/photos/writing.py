@@ -167,7 +167,21 @@ def fit_to_format(photo: Photo, format: str) -> Photo:
         remarks.append("JPEG has no transparency, it is on white instead")
         photo = photo.opaque()
 
-    metadata = photo.metadata
+    metadata, lost = fit_metadata(photo.metadata, format)
+    remarks += lost
+    return dataclasses.replace(photo, metadata=metadata, remarks=tuple(remarks))
+
+
+def fit_metadata(metadata: Metadata, format: str) -> tuple[Metadata, list[str]]:
+    """Takes from metadata what files of a format cannot hold.
+
+    Args:
+      metadata: of a photo.
+      format: as for `encode_photo`.
+
+    Returns:
+      The rest, and a remark for each part that is lost.
+    """
     lost = [field for field in _METADATA if field not in _HELD[format]]
     if format == "JPEG":
         if metadata.iptc and not metadata.photoshop:
@@ -178,12 +192,13 @@ def fit_to_format(photo: Photo, format: str) -> Photo:
             lost.append("exif")
         if len(xmp.make_upright(metadata.xmp)) > _LARGEST_JPEG_XMP:
             lost.append("xmp")
-    for field in lost:
-        if getattr(metadata, field):
-            remarks.append(f"{name} has no room for its {_METADATA[field]}")
+    remarks = [
+        f"{FORMATS[format].name} has no room for its {_METADATA[field]}"
+        for field in lost
+        if getattr(metadata, field)
+    ]
     nothing = {field: getattr(Metadata(), field) for field in lost}
-    metadata = dataclasses.replace(metadata, **nothing)
-    return dataclasses.replace(photo, metadata=metadata, remarks=tuple(remarks))
+    return dataclasses.replace(metadata, **nothing), remarks
 
 
 def write_tiff(
@@ -264,7 +279,7 @@ def _options(photo: Photo) -> dict[str, Any]:
     return options
 
 
-def _image8(photo: Photo) -> Image.Image:
+def _image(photo: Photo) -> Image.Image:
     """An image of Pillow's, with alpha if there is some."""
     image = Image.fromarray(photo.pixels)
     if photo.alpha is not None:
@@ -282,7 +297,7 @@ def _save(image: Image.Image, format: str, **options: Any) -> bytes:
 def _encode_jpeg(photo: Photo, quality: int) -> bytes:
     metadata = photo.metadata
     return _save(
-        _image8(photo),
+        _image(photo),
         "JPEG",
         quality=quality,
         subsampling="4:4:4",
@@ -300,7 +315,7 @@ def _app1_segment(content: bytes) -> bytes:
 def _encode_webp(photo: Photo, quality: int) -> bytes:
     # `exact` keeps the colors of what is transparent.
     return _save(
-        _image8(photo),
+        _image(photo),
         "WEBP",
         quality=quality,
         lossless=photo.lossless,
@@ -311,7 +326,7 @@ def _encode_webp(photo: Photo, quality: int) -> bytes:
 
 def _encode_avif(photo: Photo, quality: int) -> bytes:
     return _save(
-        _image8(photo), "AVIF", quality=quality, subsampling="4:4:4", **_options(photo)
+        _image(photo), "AVIF", quality=quality, subsampling="4:4:4", **_options(photo)
     )
 
 
@@ -327,7 +342,7 @@ def _encode_png(photo: Photo, quality: int) -> bytes:
     if packet := options.pop("xmp", None):
         text.add_itxt(PNG_XMP_KEY, packet.decode(errors="replace"))
     if photo.pixels.dtype == np.uint8:
-        return _save(_image8(photo), "PNG", pnginfo=text, **options)
+        return _save(_image(photo), "PNG", pnginfo=text, **options)
     # Pillow writes no colors of 16 bits and OpenCV no metadata: the chunks of metadata
     # are those of a PNG of one pixel.
     kind = Image.new("RGB" if photo.pixels.ndim == 3 else "L", (1, 1))
@@ -369,9 +384,8 @@ def _encode_jpeg2000(photo: Photo, quality: int) -> bytes:
         )
     else:
         lossy = {"quality_mode": "dB", "quality_layers": [_JPEG2000_DECIBELS]}
-        image = Image.fromarray(photo.pixels) if photo.alpha is None else _image8(photo)
         encoded = _save(
-            image,
+            _image(photo),
             "JPEG2000",
             no_jp2=False,
             irreversible=not photo.lossless,

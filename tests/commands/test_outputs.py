@@ -17,7 +17,7 @@ from colorgan_jax import paths
 from colorgan_jax.__main__ import main
 from colorgan_jax.commands.outputs import MANIFEST
 from colorgan_jax.photos import read_photo
-from colorgan_jax.photos.xmp import read_provenance
+from colorgan_jax.photos.xmp import add_provenance, read_provenance
 
 REPOSITORY = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("private_compilation_cache", "empty_folder")
@@ -88,8 +88,11 @@ def test_a_killed_run_is_resumed(params, tmp_path):
     run.stdout.readline()
     run.send_signal(signal.SIGKILL)
     run.communicate()
-    whole = {path: content for path, content in state("colorized").items()}
-    whole = {path: content for path, content in whole.items() if path.suffix == ".png"}
+    whole = {
+        path: content
+        for path, content in state("colorized").items()
+        if path.suffix == ".png"
+    }
     assert 1 <= len(whole) < 12
     subprocess.run([*command, "--params", params], env=environment, check=True)
     after = state("colorized")
@@ -347,6 +350,21 @@ def test_what_a_format_loses_is_said(colorize):
     assert notes == ["note: a.png: JPEG has no transparency, it is on white instead."]
     with Image.open("colorized/a.jpg") as image:
         assert image.info["dpi"] == (300, 300)
+
+
+def test_provenance_takes_the_place_of_xmp_that_leaves_it_no_room(colorize):
+    packet = add_provenance(None, source="0", settings="0", version="1")
+    words = (
+        b"<!--" + b"x" * (65_490 - len(packet)) + b"-->"
+    )  # A segment ends at 65,502.
+    save("a.jpg", xmp=packet.replace(b"<rdf:RDF", words + b"<rdf:RDF"))
+    _, _, notes = colorize("a.jpg")
+    assert notes == [
+        "note: a.jpg: its XMP left no room for that of the result and was left out."
+    ]
+    xmp = read_photo("colorized/a.jpg").metadata.xmp
+    assert len(xmp) < 5000 and read_provenance(xmp) not in (None, ("0", "0"))
+    assert colorize("a.jpg")[1] == []  # It is known as finished.
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF"])
