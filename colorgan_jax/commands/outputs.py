@@ -7,6 +7,7 @@ size and time, and with which weights and options.
 
 import dataclasses
 import errno
+import functools
 import hashlib
 import io
 import json
@@ -135,11 +136,13 @@ def _find_inputs(folder: Path, output: Path) -> tuple[list[Path], list[Path]]:
             " another with --output."
         )
 
-    def is_result(path: Path) -> bool:
-        return Path(os.path.realpath(path.parent)).is_relative_to(results)
+    @functools.cache
+    def holds_results(folder: Path) -> bool:
+        return Path(os.path.realpath(folder)).is_relative_to(results)
 
     photos, others = (
-        [path for path in found if not is_result(path)] for found in find_files(folder)
+        [path for path in found if not holds_results(path.parent)]
+        for found in find_files(folder)
     )
     if not photos:
         raise CommandError(f"The folder {folder} holds no photos.")
@@ -151,19 +154,23 @@ def _key(path: Path) -> object:
 
     Hard links are files of their own here: archives that store equal files once use them.
     """
-    identity = _identity(path)
-    if identity is None or os.stat(path).st_nlink > 1:
+    status = _status(path)
+    if status is None or status.st_nlink > 1:
         return os.path.realpath(path)
-    return identity
+    return status.st_dev, status.st_ino
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
     """Equal for all names of one file; None if there is none."""
+    status = _status(path)
+    return status and (status.st_dev, status.st_ino)
+
+
+def _status(path: Path) -> os.stat_result | None:
     try:
-        status = os.stat(path)
-    except OSError:
+        return os.stat(path)
+    except OSError:  # Reading it will tell.
         return None
-    return status.st_dev, status.st_ino
 
 
 class Results:
