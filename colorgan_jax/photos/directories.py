@@ -122,6 +122,10 @@ class Table(NamedTuple):
     next_at: int
     next: int
 
+    def find(self, tag: int) -> Entry | None:
+        """The first entry of a tag."""
+        return next((entry for entry in self.entries if entry.tag == tag), None)
+
 
 class Value(NamedTuple):
     """The value of a tag: type and number of its items, and their bytes."""
@@ -259,9 +263,13 @@ class TiffReader:
         start, end = extent
         return self.read(start, end - start) if end <= self.size else b""
 
-    def numbers(self, entry: Entry) -> tuple[int, ...]:
+    def numbers(self, entry: Entry | None) -> tuple[int, ...]:
         """Reads the value of an entry of a few unsigned integers; nothing of others."""
-        if entry.kind not in _UNSIGNED or entry.items > _MAXIMUM_NUMBERS:
+        if (
+            entry is None
+            or entry.kind not in _UNSIGNED
+            or entry.items > _MAXIMUM_NUMBERS
+        ):
             return ()
         item = self.layout.order + _UNSIGNED[entry.kind]
         return tuple(
@@ -270,14 +278,11 @@ class TiffReader:
 
     def child(self, table: Table, tag: int) -> Table | None:
         """Reads the table that a tag of another one points to, if it is there."""
-        for entry in table.entries:
-            if entry.tag == tag:
-                offsets = self.numbers(entry)
-                try:
-                    return self.table(offsets[0]) if offsets else None
-                except DamagedError:
-                    return None
-        return None
+        offsets = self.numbers(table.find(tag))
+        try:
+            return self.table(offsets[0]) if offsets else None
+        except DamagedError:
+            return None
 
     def directory(self, table: Table, pointers: Mapping[int, Mapping]) -> Directory:
         """Reads the values of a table, as a classic TIFF can store them.

@@ -76,14 +76,10 @@ def orientation(block: bytes) -> int:
     """
     try:
         tiff = TiffReader(block)
-        entries = tiff.table(tiff.first).entries
+        numbers = tiff.numbers(tiff.table(tiff.first).find(_ORIENTATION))
     except DamagedError:
         return 1
-    for entry in entries:
-        if entry.tag == _ORIENTATION:
-            numbers = tiff.numbers(entry)
-            return numbers[0] if numbers and 1 <= numbers[0] <= 8 else 1
-    return 1
+    return numbers[0] if numbers and 1 <= numbers[0] <= 8 else 1
 
 
 def byte_order(block: bytes) -> Literal["<", ">"]:

@@ -57,7 +57,7 @@ def read_heif(content: bytes, name: str) -> Photo:
     """
     image = _open(io.BytesIO(content), name)
     header = _header(image)
-    if header.width * header.height > MAXIMUM_PIXELS:
+    if header.pixels > MAXIMUM_PIXELS:
         raise too_large(name)
     info = image.info
     samples = np.array(image)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from colorgan_jax.errors import PhotoError
-from colorgan_jax.photos.directories import DamagedError, Table, TiffReader
+from colorgan_jax.photos.directories import DamagedError, TiffReader
 from colorgan_jax.photos.exif import block_of_tiff
 from colorgan_jax.photos.formats import FORMATS
 from colorgan_jax.photos.header import MAXIMUM_PIXELS, Header, too_large
@@ -65,8 +65,8 @@ def _has_sensor_pixels(tiff: TiffReader) -> bool:
         main = tiff.table(tiff.first)
     except DamagedError:
         return False
-    offsets = _numbers(tiff, main, _CHILDREN)
-    if _DNG_VERSION in {entry.tag for entry in main.entries} and offsets:
+    offsets = tiff.numbers(main.find(_CHILDREN))
+    if main.find(_DNG_VERSION) and offsets:
         return True
     tables = [main]
     for offset in offsets:
@@ -74,16 +74,10 @@ def _has_sensor_pixels(tiff: TiffReader) -> bool:
             tables.append(tiff.table(offset))
         except DamagedError:
             continue
-    kinds = {kind for table in tables for kind in _numbers(tiff, table, _PHOTOMETRIC)}
+    kinds = {
+        kind for table in tables for kind in tiff.numbers(table.find(_PHOTOMETRIC))
+    }
     return bool(kinds & {_MOSAIC, _LINEAR})
-
-
-def _numbers(tiff: TiffReader, table: Table, tag: int) -> tuple[int, ...]:
-    """The numbers of a tag; none if it is absent."""
-    for entry in table.entries:
-        if entry.tag == tag:
-            return tiff.numbers(entry)
-    return ()
 
 
 def read_raw_header(stream: io.BufferedIOBase, name: str) -> Header:
@@ -105,7 +99,7 @@ def read_raw(content: bytes, name: str) -> Photo:
     stream = io.BytesIO(content)
     with _open(stream, name) as raw:
         header = _header(raw, read_tiff_xmp(stream))
-        if header.width * header.height > MAXIMUM_PIXELS:
+        if header.pixels > MAXIMUM_PIXELS:
             raise too_large(name)
         pixels = raw.postprocess(  # It turns the photo upright.
             use_camera_wb=True,

@@ -189,7 +189,7 @@ def read_header(file: str | os.PathLike | bytes, name: str | None = None) -> Hea
     stream, path, name = _open_file(file, name)
     with stream, _as_photo_errors(name):
         header = _read_header(stream, path, name)
-        if header.width * header.height > MAXIMUM_PIXELS:
+        if header.pixels > MAXIMUM_PIXELS:
             raise too_large(name)
         return header
 

@@ -252,8 +252,8 @@ def tag_bytes(file: bytes | io.BufferedIOBase, tag: int, page: int = 0) -> bytes
     try:
         tiff = TiffReader(file)
         offset = next(itertools.islice(tiff.page_offsets(), page, None), 0)
-        entries = tiff.table(offset).entries
-        return next((tiff.value(entry) for entry in entries if entry.tag == tag), b"")
+        entry = tiff.table(offset).find(tag)
+        return tiff.value(entry) if entry else b""
     except DamagedError:
         return b""
 
