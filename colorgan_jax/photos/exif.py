@@ -24,6 +24,9 @@ from colorgan_jax.photos.directories import (
     pack_directory,
 )
 
+# What stands before a block in JPEG files, and in some others.
+EXIF_PREFIX = b"Exif\0\0"
+
 _EXIF = 34665
 _GPS = 34853
 _INTEROPERABILITY = 40965
@@ -32,6 +35,8 @@ _POINTERS = {_EXIF: {_INTEROPERABILITY: {}}, _GPS: {}}
 _WIDTH = 256
 _HEIGHT = 257
 _ORIENTATION = 274
+# Of a photo whose rows are the columns of the scene.
+ON_ITS_SIDE = (5, 6, 7, 8)
 _COLOR_SPACE = 40961
 _PIXEL_X = 40962
 _PIXEL_Y = 40963

@@ -1,7 +1,9 @@
 """The formats that photos are read from, and how their files are named."""
 
 import dataclasses
+import importlib
 import importlib.util
+from typing import Any
 
 from colorgan_jax.errors import PhotoError
 
@@ -31,17 +33,27 @@ class Format:
         except ImportError:  # raised by finders that keep a package from being imported
             return False
 
-    def require_package(self, photo: str) -> None:
-        """Refuses a photo of this format where its package is missing.
+    def load_package(self, photo: str) -> Any:
+        """Imports the package that reads it.
+
+        Args:
+          photo: what messages call the photo to read.
 
         Raises:
-          PhotoError: says what to install.
+          PhotoError: the package is missing, and what to install; or it is broken.
         """
         if not self.is_readable():
             raise PhotoError(
                 f"{photo} is a {self.name} photo, which needs a package more: pip install"
                 f" 'colorgan_jax[{self.extra}]'"
             )
+        try:
+            return importlib.import_module(self.package or "")
+        except ImportError as error:
+            package = (self.package or "").replace("_", "-")
+            raise PhotoError(
+                f"{photo} cannot be read by {package}: {error}."
+            ) from error
 
 
 # By what Pillow calls them. (MPO: JPEG with further views, as stereo cameras write it.)

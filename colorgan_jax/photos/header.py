@@ -3,6 +3,7 @@
 import dataclasses
 
 from colorgan_jax.errors import PhotoError
+from colorgan_jax.photos.exif import ON_ITS_SIDE
 
 # Pillow's own limit, stated here so that it holds whatever other code sets it to.
 # A 24-megapixel photo takes an eighth of it.
@@ -33,6 +34,11 @@ class Header:
     def pixels(self) -> int:
         """Height times width."""
         return self.height * self.width
+
+
+def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
+    """Width and height of a photo as it is seen, from those in which it is stored."""
+    return (height, width) if orientation in ON_ITS_SIDE else (width, height)
 
 
 def too_large(name: str) -> PhotoError:

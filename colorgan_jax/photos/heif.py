@@ -1,12 +1,11 @@
 """HEIC and HEIF photos, as phones take them, by the optional package pillow-heif."""
 
-import importlib
 import io
 from typing import Any
 
 import numpy as np
 
-from colorgan_jax.errors import PhotoError
+from colorgan_jax.photos.exif import EXIF_PREFIX
 from colorgan_jax.photos.formats import FORMATS
 from colorgan_jax.photos.header import MAXIMUM_PIXELS, Header, too_large
 from colorgan_jax.photos.photo import Metadata, Photo
@@ -20,8 +19,6 @@ _BRANDS = {
     *(b"mif1", b"mif2", b"msf1"),
 }
 _OTHER_BRANDS = {b"avif", b"avis"}
-
-_EXIF_PREFIX = b"Exif\0\0"
 
 # Numbers of ITU-T H.273 that say sRGB, nothing, or what hardly differs from it.
 _SRGB_PRIMARIES = (1, 2, 5, 6)
@@ -86,18 +83,14 @@ def read_heif(content: bytes, name: str) -> Photo:
         alpha,
         format="HEIF",
         lossless=False,
-        metadata=Metadata(exif=exif.removeprefix(_EXIF_PREFIX), xmp=header.xmp),
+        metadata=Metadata(exif=exif.removeprefix(EXIF_PREFIX), xmp=header.xmp),
         remarks=tuple(remarks),
     )
 
 
 def _open(stream: io.BufferedIOBase, name: str) -> Any:
     """Reads the header: a `pillow_heif.HeifFile`."""
-    FORMATS["HEIF"].require_package(name)
-    try:
-        pillow_heif = importlib.import_module("pillow_heif")
-    except ImportError as error:
-        raise PhotoError(f"{name} cannot be read by pillow-heif: {error}.") from error
+    pillow_heif = FORMATS["HEIF"].load_package(name)
     pictures = pillow_heif.open_heif(stream, convert_hdr_to_8bit=False)
     if not len(pictures):
         raise ValueError("it holds no picture that libheif can decode")

@@ -55,6 +55,11 @@ def decode_jpeg(
     return pixels, damage
 
 
+def segment(marker: bytes, content: bytes) -> bytes:
+    """A segment of metadata: its size, which is written in 16 bits, counts itself."""
+    return marker + struct.pack(">H", 2 + len(content)) + content
+
+
 def _has_hole(content: bytes) -> bool:
     """Whether there are zeros in a progressive JPEG where coefficients should be.
 

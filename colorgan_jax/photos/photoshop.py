@@ -7,6 +7,8 @@ another (Adobe Photoshop File Formats Specification, "Image Resource Blocks").
 import struct
 from collections.abc import Iterable
 
+from colorgan_jax.photos.jpeg import segment
+
 # As Photoshop 5 and 4 write them.
 _THUMBNAILS = (0x040C, 0x0409)
 
@@ -87,5 +89,5 @@ def app13_segments(resources: bytes) -> bytes:
     segments = []
     for start in range(0, len(resources), step):
         content = _PREFIX + resources[start : start + step]
-        segments.append(_APP13 + struct.pack(">H", 2 + len(content)) + content)
+        segments.append(segment(_APP13, content))
     return b"".join(segments)

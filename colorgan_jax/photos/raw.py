@@ -1,7 +1,6 @@
 """RAW photos, as the sensors of cameras saw them, by the optional package rawpy (LibRaw)."""
 
 import contextlib
-import importlib
 import io
 import os
 from collections.abc import Iterator
@@ -105,7 +104,7 @@ def read_raw(content: bytes, name: str) -> Photo:
             use_camera_wb=True,
             output_bps=header.bits,
             gamma=_SRGB_CURVE,
-            output_color=importlib.import_module("rawpy").ColorSpace.sRGB,
+            output_color=FORMATS["RAW"].load_package(name).ColorSpace.sRGB,
         )
     if pixels.shape[2] == 1:
         pixels = np.ascontiguousarray(pixels[..., 0])
@@ -123,11 +122,7 @@ def _open(stream: io.BufferedIOBase, name: str) -> Iterator[Any]:
     Yields:
       A `rawpy.RawPy`.
     """
-    FORMATS["RAW"].require_package(name)
-    try:
-        rawpy = importlib.import_module("rawpy")
-    except ImportError as error:
-        raise PhotoError(f"{name} cannot be read by rawpy: {error}.") from error
+    rawpy = FORMATS["RAW"].load_package(name)
     stream.seek(0)
     try:
         with rawpy.RawPy() as raw:

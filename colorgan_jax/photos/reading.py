@@ -22,14 +22,14 @@ from PIL import (
 
 from colorgan_jax.errors import PhotoError
 from colorgan_jax.photos import jpeg2000, webp
-from colorgan_jax.photos.exif import orientation
+from colorgan_jax.photos.exif import EXIF_PREFIX, orientation
 from colorgan_jax.photos.formats import (
     FORMATS,
     JPEG2000_EXIF_BOX,
     JPEG2000_XMP_BOX,
     PNG_XMP_KEY,
 )
-from colorgan_jax.photos.header import MAXIMUM_PIXELS, Header, too_large
+from colorgan_jax.photos.header import MAXIMUM_PIXELS, Header, too_large, upright_size
 from colorgan_jax.photos.heif import is_heif, read_heif, read_heif_header
 from colorgan_jax.photos.jpeg import decode_jpeg
 from colorgan_jax.photos.photo import Metadata, Photo
@@ -66,7 +66,6 @@ _OPENED = tuple(
 _START_BYTES = 256
 _OTHER_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8")
 
-_EXIF_PREFIX = b"Exif\0\0"
 
 # Where a PNG file says how many bits its samples have, and of what kind they are.
 _PNG_DEPTH_AT = 24
@@ -330,8 +329,7 @@ def _header(image: Image.Image, stream: _Stream) -> Header:
     else:
         pages = 1
         exif, xmp = _exif_and_xmp(image, stream)
-        if orientation(exif) in (5, 6, 7, 8):
-            width, height = height, width
+        width, height = upright_size(width, height, orientation(exif))
     return Header(
         format=image.format or "",
         width=width,
@@ -539,6 +537,6 @@ def _exif_and_xmp(image: Image.Image, stream: _Stream) -> tuple[bytes, bytes]:
         exif = image.info.get("exif", b"")
         xmp = image.info.get("xmp", b"")
     return (
-        exif.removeprefix(_EXIF_PREFIX),
+        exif.removeprefix(EXIF_PREFIX),
         xmp.encode() if isinstance(xmp, str) else xmp,
     )

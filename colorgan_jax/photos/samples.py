@@ -4,12 +4,14 @@ import numpy as np
 from jaxtyping import Shaped, UInt8, UInt16
 from PIL import Image, ImageCms
 
+from colorgan_jax.photos.exif import ON_ITS_SIDE
+
 
 def turn_upright(
     samples: Shaped[np.ndarray, "_ _ *C"], orientation: int
 ) -> Shaped[np.ndarray, "_ _ *C"]:
     """Undoes an EXIF orientation from 1 to 8 (CIPA DC-008, tag 274); others are 1."""
-    if orientation in (5, 6, 7, 8):  # on its side: rows are the columns of the scene
+    if orientation in ON_ITS_SIDE:
         samples = np.swapaxes(samples, 0, 1)
     if orientation in (3, 4, 7, 8):
         samples = samples[::-1]

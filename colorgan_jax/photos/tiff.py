@@ -12,7 +12,7 @@ import tifffile
 from colorgan_jax.errors import PhotoError
 from colorgan_jax.photos.directories import DamagedError, TiffReader
 from colorgan_jax.photos.exif import block_of_tiff
-from colorgan_jax.photos.header import MAXIMUM_PIXELS, Header, too_large
+from colorgan_jax.photos.header import MAXIMUM_PIXELS, Header, too_large, upright_size
 from colorgan_jax.photos.photo import Metadata, Photo, to_8_bits
 from colorgan_jax.photos.photoshop import without_thumbnails
 from colorgan_jax.photos.profiles import convert_to_srgb
@@ -35,9 +35,9 @@ _COMPRESSION = 259
 _ORIENTATION = 274
 _RESOLUTION = 282
 _PLANAR = 284
-_XMP = 700
-_IPTC = 33723
-_PHOTOSHOP = 34377
+XMP = 700
+IPTC = 33723
+PHOTOSHOP = 34377
 _PROFILE = 34675
 _SEPARATE_PLANES = 2
 _NO_ALPHA, _MULTIPLIED_ALPHA, _PLAIN_ALPHA = 0, 1, 2
@@ -78,9 +78,9 @@ def read_tiff_header(stream: io.BufferedReader | io.BytesIO, name: str) -> Heade
         page: Any = file.pages.first
         _check(page, name)
         tags = _small_tags(page)
-        width, height = page.imagewidth, page.imagelength
-        if tags.get(_ORIENTATION) in (5, 6, 7, 8):
-            width, height = height, width
+        width, height = upright_size(
+            page.imagewidth, page.imagelength, tags.get(_ORIENTATION, 1)
+        )
         return Header(
             format="TIFF",
             width=width,
@@ -212,8 +212,8 @@ def read_tiff_metadata(
         dpi=legible_dpi(dpi) if _RESOLUTION in tags else None,
         exif=block_of_tiff(content, page),
         xmp=read_tiff_xmp(content, page),
-        photoshop=without_thumbnails(tag_bytes(content, _PHOTOSHOP, page)),
-        iptc=tag_bytes(content, _IPTC, page),
+        photoshop=without_thumbnails(tag_bytes(content, PHOTOSHOP, page)),
+        iptc=tag_bytes(content, IPTC, page),
     )
 
 
@@ -260,7 +260,7 @@ def tag_bytes(file: bytes | io.BufferedIOBase, tag: int, page: int = 0) -> bytes
 
 def read_tiff_xmp(file: bytes | io.BufferedIOBase, page: int = 0) -> bytes:
     """The XMP packet of a page, without the zero that ends it as text."""
-    return tag_bytes(file, _XMP, page).rstrip(b"\0")
+    return tag_bytes(file, XMP, page).rstrip(b"\0")
 
 
 def _check(page: Any, name: str) -> None:

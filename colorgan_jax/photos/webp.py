@@ -9,13 +9,12 @@ import io
 import struct
 from collections.abc import Iterator
 
-from colorgan_jax.photos.exif import orientation
-from colorgan_jax.photos.header import Header
+from colorgan_jax.photos.exif import EXIF_PREFIX, orientation
+from colorgan_jax.photos.header import Header, upright_size
 
 _HEAD_BYTES = 12
 _LOSSY, _LOSSLESS, _FRAME = b"VP8 ", b"VP8L", b"ANMF"
 _CANVAS, _EXIF, _XMP = b"VP8X", b"EXIF", b"XMP "
-_EXIF_PREFIX = b"Exif\0\0"
 
 
 def is_webp(start: bytes) -> bool:
@@ -43,16 +42,14 @@ def read_webp_header(stream: io.BufferedIOBase) -> Header:
             continue
         stream.seek(start)
         if kind == _EXIF:
-            exif = stream.read(length).removeprefix(_EXIF_PREFIX)
+            exif = stream.read(length).removeprefix(EXIF_PREFIX)
         elif kind == _XMP:
             xmp = stream.read(length)
         elif size is None:
             size = _read_size(kind, stream.read(10))
     if size is None:
         raise ValueError("its header is unreadable")
-    width, height = size
-    if orientation(exif) in (5, 6, 7, 8):
-        width, height = height, width
+    width, height = upright_size(*size, orientation(exif))
     return Header(format="WEBP", width=width, height=height, xmp=xmp)
 
 

@@ -27,9 +27,11 @@ from colorgan_jax.photos.formats import (
     JPEG2000_XMP_BOX,
     PNG_XMP_KEY,
 )
+from colorgan_jax.photos.jpeg import segment
 from colorgan_jax.photos.photo import Metadata, Photo, to_8_bits
 from colorgan_jax.photos.photoshop import app13_segments, resource_of_iptc
 from colorgan_jax.photos.profiles import SRGB_PROFILE
+from colorgan_jax.photos.tiff import IPTC, PHOTOSHOP, XMP
 
 # Of lossy formats: no loss that shows.
 DEFAULT_QUALITY = 95
@@ -57,7 +59,6 @@ _HELD = {
 
 WRITTEN_FORMATS = tuple(_HELD)
 
-_EXIF_PREFIX = b"Exif\0\0"
 _APP1 = b"\xff\xe1"
 # What a segment of a JPEG file has room for.
 _LARGEST_JPEG_EXIF = 65_527
@@ -67,9 +68,6 @@ _LARGEST_JPEG_XMP = 65_502
 _LARGEST_TIFF = 2**32 - 2**24
 # Of 1 to 9. The usual 6 takes three times as long and saves a tenth.
 _DEFLATE_LEVEL = 3
-_XMP_TAG = 700
-_IPTC_TAG = 33723
-_PHOTOSHOP_TAG = 34377
 _BYTE, _UNDEFINED = 1, 7
 
 _PNG_SIGNATURE_BYTES = 8
@@ -236,9 +234,9 @@ def _write_page(writer: tifffile.TiffWriter, page: Photo) -> None:
     is_color = page.pixels.ndim == 3
     metadata = page.metadata
     tags = (
-        (_XMP_TAG, _BYTE, xmp.make_upright(metadata.xmp)),
-        (_IPTC_TAG, _UNDEFINED, metadata.iptc),
-        (_PHOTOSHOP_TAG, _BYTE, metadata.photoshop),
+        (XMP, _BYTE, xmp.make_upright(metadata.xmp)),
+        (IPTC, _UNDEFINED, metadata.iptc),
+        (PHOTOSHOP, _BYTE, metadata.photoshop),
     )
     writer.write(
         pixels,
@@ -269,7 +267,7 @@ def _exif_of(photo: Photo) -> bytes:
 def _options(photo: Photo) -> dict[str, Any]:
     """What Pillow's encoders take in common."""
     block = _exif_of(photo)
-    options: dict[str, Any] = {"exif": _EXIF_PREFIX + block if block else b""}
+    options: dict[str, Any] = {"exif": exif.EXIF_PREFIX + block if block else b""}
     if photo.pixels.ndim == 3:
         options["icc_profile"] = SRGB_PROFILE
     if packet := xmp.make_upright(photo.metadata.xmp):
@@ -303,13 +301,9 @@ def _encode_jpeg(photo: Photo, quality: int) -> bytes:
         subsampling="4:4:4",
         comment=metadata.comment or None,
         extra=app13_segments(metadata.photoshop)
-        + b"".join(map(_app1_segment, metadata.extended_xmp)),
+        + b"".join(segment(_APP1, part) for part in metadata.extended_xmp),
         **_options(photo),
     )
-
-
-def _app1_segment(content: bytes) -> bytes:
-    return _APP1 + struct.pack(">H", 2 + len(content)) + content
 
 
 def _encode_webp(photo: Photo, quality: int) -> bytes:
