@@ -1,12 +1,10 @@
 """What importing the package changes outside of it, and what it takes: in new processes."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from new_process import run_program
 from PIL import Image
 from tiny_generator import random_params
 
@@ -59,13 +57,7 @@ def backend():
 
 
 def run(code, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_program(code, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -134,14 +126,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def run_core(folder, *words):
-    return subprocess.run(
-        [sys.executable, "-c", _CORE_ALONE, *words],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return run_program(_CORE_ALONE, *words, folder=folder)
 
 
 def test_the_core_alone_colorizes_a_photo(tmp_path):

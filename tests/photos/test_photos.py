@@ -3,18 +3,15 @@
 import io
 import os
 import struct
-import subprocess
-import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from new_process import run_program
 from PIL import Image, ImageCms
 
-from colorgan_jax import photos
 from colorgan_jax.errors import PhotoError
 from colorgan_jax.photos import (
     Photo,
@@ -261,14 +258,8 @@ from colorgan_jax.photos import silence_decoders, read_rgb
 silence_decoders()  # as the entry points do
 print(read_rgb("exif.jpg").shape, read_rgb("large.jpg", minimum_size=9).shape)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(photos.__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_program(code, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
     assert done.stdout == "(96, 64, 3) (1200, 1200, 3)\n"
     assert done.stderr == ""
 

@@ -4,19 +4,17 @@ import contextlib
 import io
 import os
 import struct
-import subprocess
 import sys
 import zlib
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import tifffile
+from new_process import run_program
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from colorgan_jax import photos
 from colorgan_jax.errors import PhotoError
 from colorgan_jax.photos import (
     Metadata,
@@ -179,14 +177,8 @@ for name in sys.argv[1:]:
         print(error)
 """
     names = [f"{kind}.tif" for kind in kinds]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *names],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(photos.__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_program(code, *names, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         f"{name} is a TIFF photo of a kind that needs a package more: pip install"
         " 'colorgan_jax[tiff]'"
@@ -766,14 +758,8 @@ for name in ("lzw.tif", "lab.tif"):
     except PhotoError as error:
         print(error)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(Path(photos.__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    done = run_program(code, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert [line.partition(" is damaged")[0] for line in lines] == [
         "lzw.tif",
