@@ -2,8 +2,8 @@
 
 Command: python launch.py --config=configs/quickstart.py
 Hardware: 2 CPU cores (AMD EPYC, AVX-512).
-Time: 180 seconds, compilation included (2026-11-25).
-Score: 24.5 dB on held-out squares of the photos (gray: 21.8), and 25.7 dB on training
+Time: 235 seconds, compilation included (2026-11-25).
+Score: 24.4 dB on held-out squares of the photos (gray: 21.8), and 25.5 dB on training
   squares (gray: 19.7).
 """
 
