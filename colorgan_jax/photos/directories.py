@@ -223,8 +223,8 @@ class TiffReader:
         item = self.layout.order + ("Q" if self.layout.big else "H")
         return struct.unpack(item, self.read(offset, self.layout.number_size))[0]
 
-    def page_offsets(self) -> Iterator[int]:
-        """Where the tables of the pages begin, up to the first that is damaged."""
+    def chain(self) -> Iterator[int]:
+        """Where the tables begin that follow each other, up to the first damaged one."""
         seen = set()
         offset = self.first
         while offset and offset not in seen:
@@ -263,13 +263,16 @@ class TiffReader:
         start, end = extent
         return self.read(start, end - start) if end <= self.size else b""
 
-    def numbers(self, entry: Entry | None) -> tuple[int, ...]:
-        """Reads the value of an entry of a few unsigned integers; nothing of others."""
-        if (
-            entry is None
-            or entry.kind not in _UNSIGNED
-            or entry.items > _MAXIMUM_NUMBERS
-        ):
+    def numbers(
+        self, entry: Entry | None, most: int = _MAXIMUM_NUMBERS
+    ) -> tuple[int, ...]:
+        """Reads the value of an entry of unsigned integers; nothing of others.
+
+        Args:
+          entry: the entry, if there is one.
+          most: of more integers nothing is read, either.
+        """
+        if entry is None or entry.kind not in _UNSIGNED or entry.items > most:
             return ()
         item = self.layout.order + _UNSIGNED[entry.kind]
         return tuple(
@@ -325,6 +328,22 @@ class TiffReader:
             except struct.error:  # more than 32 bits
                 return None
         return Value(kind, items, data) if data else None
+
+
+def pack_file(directory: Directory, order: str) -> bytes:
+    """Makes a classic TIFF file of one directory, which is an EXIF block as well.
+
+    Args:
+      directory: its values and children.
+      order: the byte order, that of the values: "<" or ">".
+
+    Raises:
+      struct.error: as `pack_directory`.
+    """
+    layout = Layout(order, big=False)
+    header = b"II*\0" if order == "<" else b"MM\0*"
+    header += layout.pack_offset(8)
+    return header + pack_directory(directory, layout, len(header))
 
 
 def pack_directory(

@@ -7,7 +7,6 @@ Damaged blocks are no error: what can be read of them is kept.
 """
 
 import io
-import itertools
 import struct
 from collections.abc import Sequence
 from typing import Literal
@@ -18,10 +17,10 @@ from colorgan_jax.photos.directories import (
     DamagedError,
     Directory,
     Entry,
-    Layout,
     Table,
     TiffReader,
     pack_directory,
+    pack_file,
 )
 
 # What stands before a block in JPEG files, and in some others.
@@ -30,7 +29,8 @@ EXIF_PREFIX = b"Exif\0\0"
 _EXIF = 34665
 _GPS = 34853
 _INTEROPERABILITY = 40965
-_POINTERS = {_EXIF: {_INTEROPERABILITY: {}}, _GPS: {}}
+# The tags that point to directories of what a camera says, and those below these.
+POINTERS = {_EXIF: {_INTEROPERABILITY: {}}, _GPS: {}}
 
 _WIDTH = 256
 _HEIGHT = 257
@@ -188,9 +188,9 @@ def _remove_thumbnail(
 
 
 def block_of_tiff(
-    file: bytes | bytearray | memoryview | io.BufferedIOBase, page: int = 0
+    file: bytes | bytearray | memoryview | io.BufferedIOBase,
 ) -> bytes:
-    """Makes an EXIF block of what a page of a TIFF or BigTIFF file says of its photo.
+    """Makes an EXIF block of what the first page of a TIFF or BigTIFF file says of itself.
 
     Tags that say how the pixels are stored are left out, and those that are carried
     apart: the ICC profile, XMP, IPTC and the resources of Photoshop. Private tags are
@@ -199,29 +199,22 @@ def block_of_tiff(
 
     Args:
       file: the content of the file, or a stream that can seek.
-      page: which page, from 0.
 
     Returns:
-      A block in the byte order of the file; b"" if there is nothing to tell, no such
-      page, or no TIFF file.
+      A block in the byte order of the file; b"" if there is nothing to tell, or no TIFF
+      file.
     """
     try:
         tiff = TiffReader(file)
-        offset = next(itertools.islice(tiff.page_offsets(), page, None), 0)
-        directory = _description(tiff, tiff.table(offset))
+        directory = _description(tiff, tiff.table(tiff.first))
     except DamagedError:
         return b""
-    if not directory:
-        return b""
-    layout = Layout(tiff.layout.order, big=False)
-    header = b"II*\0" if layout.order == "<" else b"MM\0*"
-    header += layout.pack_offset(8)
-    return header + pack_directory(directory, layout, len(header))
+    return pack_file(directory, tiff.layout.order) if directory else b""
 
 
 def _description(tiff: TiffReader, table: Table) -> Directory:
     """What a directory says of the photo, rather than of how the file stores it."""
-    directory = tiff.directory(table, _POINTERS)
+    directory = tiff.directory(table, POINTERS)
     left_out = _STORAGE_TAGS | _SEPARATE_TAGS
     if _DNG_VERSION in directory.values:
         left_out |= _DNG_TAGS
@@ -251,7 +244,7 @@ def add_to_tiff(stream: io.BufferedIOBase, blocks: Sequence[bytes]) -> None:
     layout = tiff.layout
     end = tiff.size
     pointer_at = layout.first_at  # where the offset of the next table is stored
-    tables = [tiff.table(offset) for offset in tiff.page_offsets()]
+    tables = [tiff.table(offset) for offset in tiff.chain()]
     if len(blocks) > len(tables):
         raise ValueError("There are more EXIF blocks than pages in the TIFF file.")
     for block, table in zip(blocks, tables, strict=False):

@@ -22,11 +22,9 @@ _CR2_MARK, _CR2_MARK_AT = b"CR", 8
 _CR3_START, _CR3_START_AT = b"ftypcrx ", 4
 
 # Tags of TIFF files and their values (TIFF 6.0, DNG 1.7).
-_KIND = 254
 _PHOTOMETRIC = 262
 _CHILDREN = 330
 _DNG_VERSION = 50706
-_REDUCED = 1
 _MOSAIC, _LINEAR = 32803, 34892
 
 # The curve of sRGB, as LibRaw takes it: the power, and the slope near black.

@@ -32,6 +32,7 @@ from colorgan_jax.photos.formats import (
 from colorgan_jax.photos.header import MAXIMUM_PIXELS, Header, too_large, upright_size
 from colorgan_jax.photos.heif import is_heif, read_heif, read_heif_header
 from colorgan_jax.photos.jpeg import decode_jpeg
+from colorgan_jax.photos.pages import Pages
 from colorgan_jax.photos.photo import Metadata, Photo
 from colorgan_jax.photos.photoshop import resources_of_jpeg, without_thumbnails
 from colorgan_jax.photos.pixels import resize_photo
@@ -66,6 +67,8 @@ _OPENED = tuple(
 _START_BYTES = 256
 _OTHER_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8")
 
+# As much as is read at once of a header, or of the directory of each of many pages.
+_BUFFER_BYTES = 1024
 
 # Where a PNG file says how many bits its samples have, and of what kind they are.
 _PNG_DEPTH_AT = 24
@@ -127,7 +130,7 @@ def read_photo(
     """
     stream, path, name = _open_file(file, name)
     with stream, _as_photo_errors(name):
-        photo = _read_photo(stream.read(), path, name, page, minimum_size)
+        photo = _read_photo(stream, path, name, page, minimum_size)
         return _without_damaged_xmp(photo)
 
 
@@ -241,20 +244,19 @@ def _open_file(
     name = name or path
     _check_regular(file, name)
     try:
-        return open(file, "rb"), path, name
+        stream = io.BufferedReader(io.FileIO(path), _BUFFER_BYTES)
+        return stream, path, name
     except OSError as error:
         raise PhotoError(f"{name} cannot be opened: {error.strerror}.") from error
 
 
-def _open(stream: _Stream, name: str, page: int = 0) -> Image.Image | None:
+def _open(stream: _Stream, name: str) -> Image.Image | None:
     """Reads the header of a photo; None if it is of a kind of TIFF unknown to Pillow."""
     start = _peek(stream)
     if not start:
         raise PhotoError(f"{name} is empty.")
     try:
         image = Image.open(stream, formats=_OPENED)
-        if _is_tiff(image):
-            image.seek(page)
     except Image.DecompressionBombError as error:  # Twice as many as Pillow warns of.
         raise too_large(name) from error
     except (UnidentifiedImageError, SyntaxError) as error:
@@ -274,17 +276,29 @@ def _open(stream: _Stream, name: str, page: int = 0) -> Image.Image | None:
 
 
 def _read_photo(
-    content: bytes, path: str, name: str, page: int, minimum_size: int | None
+    stream: _Stream, path: str, name: str, page: int, minimum_size: int | None
 ) -> Photo:
-    if is_heif(content[:_START_BYTES]):
-        return read_heif(content, name)
-    if is_raw(io.BytesIO(content), path):
-        return read_raw(content, name)
-    image = _open(io.BytesIO(content), name, page)
+    start = _peek(stream)
+    if is_heif(start):
+        return read_heif(_read_all(stream), name)
+    if is_raw(stream, path):
+        return read_raw(_read_all(stream), name)
+    if not start.startswith(TIFF_STARTS):
+        return _decode_file(_read_all(stream), name, minimum_size)
+    pages = Pages(stream)
+    photo = _decode_file(pages.read(page, name), name, minimum_size)
+    return dataclasses.replace(
+        photo, pages=len(pages), remarks=photo.remarks + pages.remarks
+    )
+
+
+def _decode_file(content: bytes, name: str, minimum_size: int | None) -> Photo:
+    """Decodes a file of any format but HEIC and RAW; of a TIFF file the first page."""
+    image = _open(io.BytesIO(content), name)
     if image is None:
-        return read_tiff(content, name, page)
+        return read_tiff(content, name)
     with image:
-        return _decode(image, content, name, page, minimum_size)
+        return _decode(image, content, name, minimum_size)
 
 
 def _without_damaged_xmp(photo: Photo) -> Photo:
@@ -307,6 +321,15 @@ def _read_header(stream: _Stream, path: str, name: str) -> Header:
         return read_heif_header(stream, name)
     if is_raw(stream, path):
         return read_raw_header(stream, name)
+    if start.startswith(TIFF_STARTS):
+        pages = Pages(stream)
+        header = _read_picture_header(pages.header(), name)
+        return dataclasses.replace(header, pages=len(pages))
+    return _read_picture_header(stream, name)
+
+
+def _read_picture_header(stream: _Stream, name: str) -> Header:
+    """Reads the header of a file that Pillow or tifffile knows; of a TIFF's first page."""
     image = _open(stream, name)
     if image is None:
         return read_tiff_header(stream, name)
@@ -320,14 +343,17 @@ def _peek(stream: _Stream) -> bytes:
     return stream.read(_START_BYTES)
 
 
+def _read_all(stream: _Stream) -> bytes:
+    stream.seek(0)
+    return stream.read()
+
+
 def _header(image: Image.Image, stream: _Stream) -> Header:
     """The header of a photo that Pillow has opened."""
     width, height = image.size
     if _is_tiff(image):  # Pillow has turned its size.
-        pages = image.n_frames
         xmp = read_tiff_xmp(stream)
     else:
-        pages = 1
         exif, xmp = _exif_and_xmp(image, stream)
         width, height = upright_size(width, height, orientation(exif))
     return Header(
@@ -335,7 +361,6 @@ def _header(image: Image.Image, stream: _Stream) -> Header:
         width=width,
         height=height,
         bits=_read_bits(image, _stored_bits(image, stream)),
-        pages=pages,
         xmp=xmp,
     )
 
@@ -378,19 +403,15 @@ def _decode(
     image: Image.Image,
     content: bytes,
     name: str,
-    page: int,
     minimum_size: int | None,
 ) -> Photo:
     """Decodes a photo whose header Pillow has read: `read_photo` without the opening."""
     remarks = []
-    pages = 1
-    if _is_tiff(image):
-        pages = image.n_frames
-    elif getattr(image, "is_animated", False):
+    if not _is_tiff(image) and getattr(image, "is_animated", False):
         remarks.append("it has several pictures, of which this is the first")
     is_lossless = _is_lossless(image, content)
     # Before the pixels: Pillow forgets the orientation of a TIFF once it is turned.
-    metadata = _read_metadata(image, content, page)
+    metadata = _read_metadata(image, content)
     profile = image.info.get("icc_profile")
     is_bilevel = image.mode == "1"
     stored_bits = _stored_bits(image, io.BytesIO(content))
@@ -402,9 +423,9 @@ def _decode(
         alpha = None
         remarks += damage
     elif _is_tiff(image) and needs_tifffile(image.tag_v2, is_wide_color):
-        samples, alpha = decode_tiff(content, name, page)
+        samples, alpha = decode_tiff(content, name)
     elif is_wide_color:
-        samples, alpha = _decode_wide_colors(image, content, page, stored_bits)
+        samples, alpha = _decode_wide_colors(image, content, stored_bits)
     else:
         samples, alpha = _decode_by_pillow(image, stored_bits)
         if stored_bits > bits:
@@ -425,27 +446,19 @@ def _decode(
         alpha,
         format=image.format or "",
         lossless=is_lossless,
-        pages=pages,
         metadata=metadata,
         remarks=tuple(remarks),
     )
 
 
 def _decode_wide_colors(
-    image: Image.Image, content: bytes, page: int, stored_bits: int
+    image: Image.Image, content: bytes, stored_bits: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Decodes 16-bit colors by OpenCV."""
-    buffer = np.frombuffer(content, np.uint8)
-    flags = cv2.IMREAD_UNCHANGED
-    if _is_tiff(image):
-        tags = image.tag_v2
-        _, pictures = cv2.imdecodemulti(buffer, flags, range=(page, page + 1))
-    else:
-        tags = {}
-        pictures = [cv2.imdecode(buffer, flags)]
-    if not pictures or pictures[0] is None or pictures[0].dtype != np.uint16:
+    tags = image.tag_v2 if _is_tiff(image) else {}
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16:
         raise ValueError("its pixels cannot be decoded")
-    pixels = pictures[0]
     pixels[..., :3] = pixels[..., 2::-1]  # OpenCV's order is blue, green, red.
     pixels = widen(pixels, stored_bits)
     colors, alpha = split_alpha(pixels, 3, tags)
@@ -498,11 +511,11 @@ def _is_lossless(image: Image.Image, content: bytes) -> bool:
     return image.format not in ("JPEG", "MPO", "AVIF")
 
 
-def _read_metadata(image: Image.Image, content: bytes, page: int) -> Metadata:
+def _read_metadata(image: Image.Image, content: bytes) -> Metadata:
     """What the file says of its photo; nothing of what is illegible."""
     info = image.info
     if _is_tiff(image):
-        return read_tiff_metadata(image.tag_v2, content, page, info.get("dpi"))
+        return read_tiff_metadata(image.tag_v2, content, info.get("dpi"))
     # This reads the chunks after the pixels, too, where there may be EXIF and XMP.
     text = getattr(image, "text", {})
     exif, xmp = _exif_and_xmp(image, io.BytesIO(content))

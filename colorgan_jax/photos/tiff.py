@@ -1,7 +1,6 @@
 """What the tags of TIFF files say, and the pixels that neither Pillow nor OpenCV decodes."""
 
 import io
-import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -67,7 +66,7 @@ def needs_tifffile(tags: Mapping[int, Any], is_wide_color: bool) -> bool:
 
 
 def read_tiff_header(stream: io.BufferedReader | io.BytesIO, name: str) -> Header:
-    """Reads the header of a file that Pillow cannot open.
+    """Reads the header of the first page of a file that Pillow cannot open.
 
     Raises:
       PhotoError: the file is of no kind that is read here.
@@ -86,13 +85,12 @@ def read_tiff_header(stream: io.BufferedReader | io.BytesIO, name: str) -> Heade
             width=width,
             height=height,
             bits=_read_bits(page),
-            pages=len(file.pages),
             xmp=read_tiff_xmp(stream),
         )
 
 
-def read_tiff(content: bytes, name: str, page: int) -> Photo:
-    """Reads a page of a file that Pillow cannot open.
+def read_tiff(content: bytes, name: str) -> Photo:
+    """Reads the first page of a file that Pillow cannot open.
 
     Raises:
       PhotoError: the file is of no kind that is read here, is too large, or needs
@@ -100,35 +98,30 @@ def read_tiff(content: bytes, name: str, page: int) -> Photo:
       Exception: of many kinds, for a damaged file.
     """
     with tifffile.TiffFile(io.BytesIO(content)) as file:
-        ifd: Any = file.pages[page]
-        samples, alpha = decode_tiff(content, name, page)
-        tags = _small_tags(ifd)
-        metadata = read_tiff_metadata(
-            tags, content, page, ifd.get_resolution(unit="inch")
-        )
+        page: Any = file.pages.first
+        samples, alpha = decode_tiff(content, name)
+        tags = _small_tags(page)
+        metadata = read_tiff_metadata(tags, content, page.get_resolution(unit="inch"))
         remarks = []
-        if ifd.photometric == _LAB:
+        if page.photometric == _LAB:
             samples = lab_to_rgb(samples)
-            if ifd.bitspersample > 8:
+            if page.bitspersample > 8:
                 remarks.append("its colors were read at 8 bits")
         else:
-            profile = tag_bytes(content, _PROFILE, page)
+            profile = tag_bytes(content, _PROFILE)
             samples, remark = convert_to_srgb(samples, profile)
             remarks += [remark] if remark else []
         return Photo(
             samples,
             alpha,
             format="TIFF",
-            pages=len(file.pages),
             metadata=metadata,
             remarks=tuple(remarks),
         )
 
 
-def decode_tiff(
-    content: bytes, name: str, page: int
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Decodes a page by tifffile.
+def decode_tiff(content: bytes, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Decodes the first page of a file by tifffile.
 
     Returns:
       Upright samples, uint8 or uint16: [H, W] gray, [H, W, 3] RGB or, always uint8, Lab;
@@ -138,13 +131,13 @@ def decode_tiff(
       PhotoError, Exception: as `read_tiff`.
     """
     with tifffile.TiffFile(io.BytesIO(content)) as file:
-        ifd: Any = file.pages[page]
-        _check(ifd, name)
-        ends = map(sum, zip(ifd.dataoffsets, ifd.databytecounts, strict=True))
+        page: Any = file.pages.first
+        _check(page, name)
+        ends = map(sum, zip(page.dataoffsets, page.databytecounts, strict=True))
         if max(ends) > len(content):
             raise ValueError("its pixels are not all there")
         try:
-            samples = ifd.asarray()
+            samples = page.asarray()
         except (ValueError, ImportError) as error:
             is_missing = isinstance(error, ImportError) or _MISSING in str(error)
             if not is_missing:
@@ -153,19 +146,19 @@ def decode_tiff(
                 f"{name} is a TIFF photo of a kind that needs a package more: pip install"
                 " 'colorgan_jax[tiff]'"
             ) from error
-        tags = _small_tags(ifd)
-        if ifd.axes == "SYX":
+        tags = _small_tags(page)
+        if page.axes == "SYX":
             samples = np.moveaxis(samples, 0, -1)
         if samples.dtype == np.uint16:
-            samples = widen(samples, ifd.bitspersample)
-        colors = _COLORS[ifd.photometric]
+            samples = widen(samples, page.bitspersample)
+        colors = _COLORS[page.photometric]
         if samples.ndim == 2:
             alpha = None
         else:
             samples, alpha = split_alpha(samples, colors, tags)
-        if ifd.photometric == WHITE_IS_ZERO:
+        if page.photometric == WHITE_IS_ZERO:
             samples = np.iinfo(samples.dtype).max - samples
-        if ifd.photometric == _LAB:
+        if page.photometric == _LAB:
             samples, alpha = _lab_at_8_bits(samples), None
         turn = tags.get(_ORIENTATION, 1)
         samples = turn_upright(samples, turn)
@@ -197,23 +190,20 @@ def split_alpha(
     return samples if colors > 1 else samples[..., 0], alpha
 
 
-def read_tiff_metadata(
-    tags: Mapping[int, Any], content: bytes, page: int, dpi: Any
-) -> Metadata:
-    """What a page says of its photo; nothing of what is illegible.
+def read_tiff_metadata(tags: Mapping[int, Any], content: bytes, dpi: Any) -> Metadata:
+    """What the first page of a file says of its photo; nothing of what is illegible.
 
     Args:
       tags: of the page, as Pillow or tifffile has them.
       content: of the file.
-      page: from 0.
       dpi: its resolution, as they say: they make one up where there is none.
     """
     return Metadata(
         dpi=legible_dpi(dpi) if _RESOLUTION in tags else None,
-        exif=block_of_tiff(content, page),
-        xmp=read_tiff_xmp(content, page),
-        photoshop=without_thumbnails(tag_bytes(content, PHOTOSHOP, page)),
-        iptc=tag_bytes(content, IPTC, page),
+        exif=block_of_tiff(content),
+        xmp=read_tiff_xmp(content),
+        photoshop=without_thumbnails(tag_bytes(content, PHOTOSHOP)),
+        iptc=tag_bytes(content, IPTC),
     )
 
 
@@ -236,31 +226,29 @@ def _small_tags(page: Any) -> dict[int, Any]:
     }
 
 
-def tag_bytes(file: bytes | io.BufferedIOBase, tag: int, page: int = 0) -> bytes:
-    """The bytes of a tag as they stand in the file, whatever their declared type.
+def tag_bytes(file: bytes | io.BufferedIOBase, tag: int) -> bytes:
+    """The bytes of a tag of the first page as they stand, whatever their declared type.
 
     Pillow and tifffile make text or numbers of them, each in its own way.
 
     Args:
       file: the content of the file, or a stream.
       tag: its number.
-      page: from 0.
 
     Returns:
       b"" if the page has no such tag, or the file is no TIFF.
     """
     try:
         tiff = TiffReader(file)
-        offset = next(itertools.islice(tiff.page_offsets(), page, None), 0)
-        entry = tiff.table(offset).find(tag)
+        entry = tiff.table(tiff.first).find(tag)
         return tiff.value(entry) if entry else b""
     except DamagedError:
         return b""
 
 
-def read_tiff_xmp(file: bytes | io.BufferedIOBase, page: int = 0) -> bytes:
-    """The XMP packet of a page, without the zero that ends it as text."""
-    return tag_bytes(file, XMP, page).rstrip(b"\0")
+def read_tiff_xmp(file: bytes | io.BufferedIOBase) -> bytes:
+    """The XMP packet of the first page, without the zero that ends it as text."""
+    return tag_bytes(file, XMP).rstrip(b"\0")
 
 
 def _check(page: Any, name: str) -> None:
