@@ -244,7 +244,7 @@ def _open_file(
     name = name or path
     _check_regular(file, name)
     try:
-        stream = io.BufferedReader(io.FileIO(path), _BUFFER_BYTES)
+        stream: _Stream = io.BufferedReader(io.FileIO(path), _BUFFER_BYTES)
         return stream, path, name
     except OSError as error:
         raise PhotoError(f"{name} cannot be opened: {error.strerror}.") from error
