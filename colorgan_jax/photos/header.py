@@ -19,7 +19,7 @@ class Header:
       width: of the upright photo, in pixels.
       height: likewise.
       bits: of the samples that are read of it: 8 or 16.
-      pages: how many the file has.
+      pages: how many the file has (`photos.pages`).
       xmp: its XMP packet; of a PNG file only if it stands before the pixels.
     """
 

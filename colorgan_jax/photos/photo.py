@@ -42,7 +42,7 @@ class Photo:
       alpha: opacity [H, W], of the same dtype; None where all is opaque.
       format: what Pillow calls the format of its file.
       lossless: whether that file holds every pixel as it was.
-      pages: how many its file has.
+      pages: how many its file has (`photos.pages`).
       metadata: what its file says of it.
       remarks: what was lost or doubtful in reading, in parts of sentences.
     """
