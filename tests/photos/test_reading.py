@@ -150,6 +150,33 @@ def test_16_bit_color_with_lzma():
     np.testing.assert_array_equal(read_photo(encoded).pixels, WIDE)
 
 
+@pytest.mark.parametrize("compression", ["jpegxl", "jpegxr", "lerc", "lzw", "zstd"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("kind", ["gray", "colors", "planes"])
+def test_compressions_that_imagecodecs_decodes(compression, dtype, kind):
+    pytest.importorskip("imagecodecs")
+    pixels = (WIDE // (65535 // np.iinfo(dtype).max)).astype(dtype)
+    stored, options = pixels, {"photometric": "rgb"}
+    if kind == "gray":
+        stored = pixels = np.ascontiguousarray(pixels[..., 0])
+        options = {"photometric": "minisblack"}
+    elif kind == "planes":
+        stored = np.ascontiguousarray(np.moveaxis(pixels, 2, 0))
+        options["planarconfig"] = "separate"
+    lossless = {"jpegxl": {"lossless": True}, "jpegxr": {"level": 1.0}}
+    encoded = tiff(
+        stored,
+        compression=compression,
+        compressionargs=lossless.get(compression),
+        rowsperstrip=16,
+        **options,
+    )
+    photo = read_photo(encoded)
+    np.testing.assert_array_equal(photo.pixels, pixels)
+    assert photo.pixels.dtype == dtype and not photo.remarks
+    assert read_header(encoded).bits == 8 * np.dtype(dtype).itemsize
+
+
 LZW, ZSTD, LERC = 5, 50000, 34887
 
 
