@@ -340,6 +340,81 @@ def test_other_formats(format):
     np.testing.assert_allclose(photo.pixels.astype(int), expected, atol=3)
 
 
+def bmp(bits, width, height, rows, *, palette=(), masks=(), compression=0):
+    """A BMP file of 11,811 pixels to the meter, which is 300 to the inch."""
+    colors = b"".join(bytes([blue, green, red, 0]) for red, green, blue in palette)
+    colors += struct.pack(f"<{len(masks)}I", *masks)
+    size = 108 if len(masks) == 4 else 40  # The later header holds a mask of alpha.
+    info = struct.pack("<IiiHHI", size, width, height, 1, bits, compression)
+    info += struct.pack("<IiiII", len(rows), 11811, 11811, len(palette), 0) + colors
+    info = info.ljust(size, b"\0")
+    start = 14 + len(info)
+    return struct.pack("<2sIII", b"BM", start + len(rows), 0, start) + info + rows
+
+
+RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
+FOUR = [RED, GREEN, BLUE, WHITE]
+
+
+# Each with its lower row first: blue and white, below red and green.
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        bmp(4, 2, 2, b"\x23\0\0\0\x01\0\0\0", palette=FOUR),
+        bmp(8, 2, 2, b"\2\3\0\0\0\1\0\0", palette=FOUR),
+        bmp(8, 2, -2, b"\0\1\0\0\2\3\0\0", palette=FOUR),  # upper row first
+        bmp(8, 2, 2, b"\1\2\1\3\0\0\1\0\1\1\0\1", palette=FOUR, compression=1),
+        bmp(4, 2, 2, b"\2\x23\0\0\2\x01\0\1", palette=FOUR, compression=2),
+        bmp(16, 2, 2, struct.pack("<4H", 31, 32767, 31 << 10, 31 << 5)),
+        bmp(
+            16,
+            2,
+            2,
+            struct.pack("<4H", 31, 65535, 31 << 11, 63 << 5),
+            masks=[31 << 11, 63 << 5, 31],
+            compression=3,
+        ),
+        bmp(24, 2, 2, bytes([*BLUE[::-1], *WHITE, 0, 0, *RED[::-1], *GREEN, 0, 0])),
+        bmp(32, 2, 2, struct.pack("<4I", 255, 0xFFFFFF, 255 << 16, 255 << 8)),
+    ],
+    ids=["4", "8", "top down", "RLE8", "RLE4", "5-5-5", "5-6-5", "24", "32"],
+)
+def test_bmp(encoded):
+    photo = read_photo(encoded)
+    np.testing.assert_array_equal(photo.pixels, [[RED, GREEN], [BLUE, WHITE]])
+    assert photo.alpha is None and photo.format == "BMP" and not photo.remarks
+    png = Image.open(io.BytesIO(encode_photo(photo, "PNG")))
+    np.testing.assert_allclose(png.info["dpi"], 300, rtol=1e-4)
+    header = read_header(encoded)
+    assert (header.width, header.height, header.bits) == (2, 2, 8)
+
+
+def test_bmp_of_one_bit_and_with_alpha():
+    encoded = bmp(1, 2, 1, b"\x40\0\0\0", palette=[(0, 0, 0), WHITE])
+    np.testing.assert_array_equal(read_photo(encoded).pixels, [[0, 255]])
+    masks = [0xFF0000, 0xFF00, 0xFF, 0xFF000000]
+    rows = struct.pack("<2I", 0x33FF0000, 0xFF00FF00)
+    photo = read_photo(bmp(32, 2, 1, rows, masks=masks, compression=3))
+    np.testing.assert_array_equal(photo.pixels, [[RED, GREEN]])
+    np.testing.assert_array_equal(photo.alpha, [[0x33, 255]])
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_transparency_of_gif_is_kept_in_png(frames):
+    image = Image.new("P", (4, 2), 1)
+    image.putpalette([9, 9, 9, *RED, *WHITE])
+    image.putpixel((3, 0), 2)
+    later = [Image.new("P", (4, 2), number) for number in range(1, frames)]
+    options = {"transparency": 1, "save_all": True, "append_images": later}
+    photo = read_photo(pillow(image, "GIF", **options))
+    expected = np.zeros((2, 4), np.uint8)
+    expected[0, 3] = 255
+    np.testing.assert_array_equal(photo.alpha, expected)
+    assert tuple(photo.pixels[0, 3]) == WHITE
+    png = Image.open(io.BytesIO(encode_photo(photo, "PNG")))
+    np.testing.assert_array_equal(png.getchannel("A"), expected)
+
+
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "AVIF"])
 def test_of_an_animation_the_first_frame_is_taken_and_that_is_told(format):
     frames = [Image.fromarray(RAMP).convert("RGB"), Image.new("RGB", (120, 90), "red")]
