@@ -12,6 +12,7 @@ from colorgan_jax.inference import colorize_photo, paint_photo, photo_lightness
 from colorgan_jax.params import Params
 from colorgan_jax.photos import (
     DEFAULT_QUALITY,
+    SHORTEST_WIDE_JPEG2000_SIDE,
     WRITTEN_FORMATS,
     Header,
     Metadata,
@@ -58,12 +59,19 @@ class Rendering:
 
         Returns:
           That of all results, or of the photo; or PNG, or TIFF for photos of 16 bits, where
-          it is none that is written, or has no room for so long a side.
+          it is none that is written, or has no room for so long or short a side.
         """
         format = self.format or header.format
         format = _OTHER_FORMATS.get(format, format)
         longest = max(header.height, header.width * (2 if self.side_by_side else 1))
-        if format in WRITTEN_FORMATS and longest <= _LONGEST_SIDES.get(format, longest):
+        shortest = 0
+        if format == "JPEG2000" and header.bits == 16:
+            shortest = SHORTEST_WIDE_JPEG2000_SIDE
+        if (
+            format in WRITTEN_FORMATS
+            and longest <= _LONGEST_SIDES.get(format, longest)
+            and shortest <= min(header.height, header.width)
+        ):
             return format
         return _LOSSLESS[header.bits]
 

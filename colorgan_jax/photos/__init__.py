@@ -20,6 +20,7 @@ from colorgan_jax.photos.reading import (
 )
 from colorgan_jax.photos.writing import (
     DEFAULT_QUALITY,
+    SHORTEST_WIDE_JPEG2000_SIDE,
     WRITTEN_FORMATS,
     encode_photo,
     fit_metadata,
@@ -38,6 +39,7 @@ __all__ = [
     "NEARLY_GRAY",
     "PHOTO_EXTENSIONS",
     "Photo",
+    "SHORTEST_WIDE_JPEG2000_SIDE",
     "WRITTEN_FORMATS",
     "color_strength",
     "count_pixels",

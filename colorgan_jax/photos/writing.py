@@ -73,6 +73,8 @@ _BYTE, _UNDEFINED = 1, 7
 _PNG_SIGNATURE_BYTES = 8
 _PNG_DATA = b"IDAT"
 
+# OpenCV always writes so many halvings of JPEG 2000 that each side needs that many pixels.
+SHORTEST_WIDE_JPEG2000_SIDE = 32
 # Peak signal-to-noise ratio of lossy JPEG 2000, about that of the others' quality.
 _JPEG2000_DECIBELS = 50
 
@@ -373,6 +375,11 @@ def _encode_jpeg2000(photo: Photo, quality: int) -> bytes:
     del quality  # Decibels instead.
     is_gray = photo.pixels.ndim == 2 and photo.alpha is None
     if photo.pixels.dtype == np.uint16 and not is_gray:
+        if min(photo.pixels.shape[:2]) < SHORTEST_WIDE_JPEG2000_SIDE:
+            raise ValueError(
+                "16-bit colors in JPEG 2000 need sides of at least"
+                f" {SHORTEST_WIDE_JPEG2000_SIDE} pixels; write a TIFF or PNG file"
+            )
         encoded = _encode_by_opencv(
             photo, ".jp2", [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000]
         )

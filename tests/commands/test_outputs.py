@@ -310,6 +310,26 @@ def test_all_pages_of_a_tiff_are_colorized_into_one(colorize):
     assert notes[-1] == "note: pages.tif: of its 3 pages this is the first."
 
 
+def test_of_a_pyramid_the_photo_is_colorized_and_that_is_told(colorize):
+    gray = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64) * 21
+    with tifffile.TiffWriter("pyramid.tif") as writer:
+        writer.write(gray, photometric="minisblack")
+        writer.write(gray[::2, ::2], photometric="minisblack", subfiletype=1)
+    _, lines, notes = colorize("pyramid.tif")
+    assert lines == [str(Path("colorized/pyramid.tif"))]
+    told = "note: pyramid.tif: reduced copies and masks in its file are left out."
+    assert notes == [told]
+    with tifffile.TiffFile("colorized/pyramid.tif") as result:
+        assert [page.shape for page in result.pages] == [(48, 64, 3)]
+
+
+def test_16_bit_jpeg_2000_of_a_small_photo_becomes_tiff(colorize):
+    gray = np.arange(24 * 40, dtype=np.uint16).reshape(24, 40) * 68
+    Image.fromarray(gray).save("small.jp2")
+    assert colorize("small.jp2")[1] == [str(Path("colorized/small.tif"))]
+    assert read_photo("colorized/small.tif").pixels.dtype == np.uint16
+
+
 def test_side_by_side_shows_gray_and_color(colorize):
     save("a.png")
     gray = np.array(Image.open("a.png"))

@@ -89,6 +89,22 @@ def test_gray_stays_gray(format, dtype):
     np.testing.assert_array_equal(back.pixels, original.pixels)
 
 
+@pytest.mark.parametrize("shape", [(1, 40), (40, 31), (32, 32)])
+def test_16_bit_jpeg_2000_of_a_small_photo(shape):
+    small = Photo(smooth(np.uint16, *shape, 3))
+    if min(shape) < 32:
+        with pytest.raises(
+            PhotoError, match="16-bit .* at least 32 pixels; write a TIFF"
+        ):
+            encode_photo(small, "JPEG2000")
+    else:
+        back = read_photo(encode_photo(small, "JPEG2000"))
+        np.testing.assert_array_equal(back.pixels, small.pixels)
+    for other in (Photo(small.pixels[..., 0]), Photo(small.pixels.astype(np.uint8))):
+        back = read_photo(encode_photo(other, "JPEG2000"))
+        np.testing.assert_array_equal(back.pixels, other.pixels)
+
+
 @pytest.mark.parametrize("format", ["JPEG", "WEBP", "AVIF", "JPEG2000"])
 def test_what_was_lossy_stays_lossy_and_close(format):
     original = photo(lossless=False)
