@@ -85,10 +85,10 @@ class Pages:
         return io.BytesIO(pack_file(self._directory(table), self._tiff.layout.order))
 
     def read(self, number: int, name: str) -> bytes:
-        """Reads a page, and no more of the file than that.
+        """Reads a page from its own part of the file.
 
-        The whole file is read only if there is nothing else in it, or if the page is
-        damaged or stored in a way that is no longer used.
+        The whole file is read if it is the only page and the first picture, or if it is
+        damaged or stored as a JPEG file of its own, as TIFF 6.0 had it.
 
         Args:
           number: which page, from 0.

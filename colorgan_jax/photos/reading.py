@@ -110,6 +110,7 @@ def read_photo(
 
     The name counts only where RAW photos cannot be told from TIFF files otherwise.
 
+    Of a TIFF file with several pages no more is read than the one that is asked for.
     Pixels keep the precision of the file, 8 or 16 bits; they are turned upright by the
     EXIF orientation, and converted to sRGB by the color profile, if there is one. Of an
     animation the first frame is taken. Threads may call this side by side; decoding
@@ -125,8 +126,8 @@ def read_photo(
 
     Raises:
       PhotoError: the file cannot be opened, is no regular file, is empty, damaged, cut
-        short, of another format, has more than `MAXIMUM_PIXELS` pixels, or needs a package
-        that is not installed.
+        short, of another format, has more than `MAXIMUM_PIXELS` pixels or no such page, or
+        needs a package that is not installed.
     """
     stream, path, name = _open_file(file, name)
     with stream, _as_photo_errors(name):
@@ -344,6 +345,7 @@ def _peek(stream: _Stream) -> bytes:
 
 
 def _read_all(stream: _Stream) -> bytes:
+    """The content of a file."""
     stream.seek(0)
     return stream.read()
 
