@@ -1,0 +1,273 @@
+"""Colors that a person names at some places, spread over the photo.
+
+The network cannot know what color a dress was; the person often does. What a hint's color
+has beyond the predicted one is spread to all that resembles the hint's place: that is
+close by, as light, predicted alike, and alike in the features of the network's encoder.
+Nothing is trained for it. It is the mean of a Gaussian process (Rasmussen and Williams
+2006, "Gaussian Processes for Machine Learning", algorithm 2.1) whose variance also says
+how much is known about each pixel from the hints.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float
+
+from colorgan_jax.lab import AB_SCALE
+from colorgan_jax.upsampling import resize
+
+# Hints are padded to this number or a power of two times it.
+_FEWEST = 16
+# Features of different sizes are compared on a grid of as many cells a side, at most.
+_GRID = 64
+# Added to the variance of each hint. It keeps the linear system regular where hints
+# coincide, and is too little to be seen: 0.1 of a difference of 100 in ab.
+_JITTER = 1e-3
+# So that no spot vanishes.
+_SMALLEST_RADIUS = 1e-4
+# Of features: those that vary less are no difference.
+_NO_VARIANCE = 1e-6
+
+
+class Hints(NamedTuple):
+    """Colors of places in a photo; `make_hints` pads them.
+
+    With `jax.vmap` or in a batch all have the same leading dimensions.
+
+    Attributes:
+      positions: centers (y, x), as fractions of the photo's height and width.
+      ab: the color there, CIE a and b.
+      radius: of the spot that has this color, as a fraction of the height and the width.
+      mask: False for those that are no hints but padding.
+    """
+
+    positions: Float[Array | np.ndarray, "*batch K 2"]
+    ab: Float[Array | np.ndarray, "*batch K 2"]
+    radius: Float[Array | np.ndarray, "*batch K"]
+    mask: Bool[Array | np.ndarray, "*batch K"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """How much two places must differ for one to tell little about the color of the other.
+
+    Two places whose distance is one width have a covariance of exp(-1/2) in units of the
+    variance; the squares of distances of different kinds, in widths, add up.
+
+    Attributes:
+      position: width of the distance, as a fraction of the photo's height and width.
+      L: width of the difference of lightness, in units of CIE L.
+      ab: width of the difference of predicted colors, in units of CIE ab.
+      features: for blocks of the encoder, counted from 1, the width of the difference of
+        their features. These are scaled such that over the photo each has a mean of 0,
+        and all of a block together a variance of 1.
+      noise: variance of what is peculiar to a hint's spot and does not reach beyond it.
+      spot: how far that reaches, in radiuses of the hint.
+    """
+
+    position: float = 2.2
+    L: float = 39.0
+    ab: float = 17.0
+    features: tuple[tuple[int, float], ...] = ((3, 4.3), (4, 3.6), (5, 2.4))
+    noise: float = 0.023
+    spot: float = 2.0
+
+
+def make_hints(
+    positions: Float[ArrayLike, "N 2"],
+    ab: Float[ArrayLike, "N 2"],
+    radius: ArrayLike = 0.014,
+) -> Hints:
+    """Pads hints such that one more seldom has another shape, for which JAX would compile.
+
+    Args:
+      positions: centers (y, x), as fractions of the photo's height and width, in [0, 1].
+      ab: the color there, CIE a and b.
+      radius: of each spot [N] or of all, as a fraction of the height and the width.
+
+    Returns:
+      Float32 arrays of NumPy for 16, 32, 64 ... hints, of which the first N are those given.
+    """
+    positions, ab = (np.asarray(array, np.float32) for array in (positions, ab))
+    count = len(positions)
+    size = _FEWEST
+    while size < count:
+        size *= 2
+    padding = (0, size - count)
+    radius = np.broadcast_to(np.asarray(radius, np.float32), count)
+    return Hints(
+        np.pad(positions, (padding, (0, 0))),
+        np.pad(ab, (padding, (0, 0))),
+        np.pad(radius, padding),
+        np.arange(size) < count,
+    )
+
+
+def spread_hints(
+    hints: Hints,
+    L: Float[Array | np.ndarray, "H W"],
+    ab: Float[Array | np.ndarray, "H W 2"],
+    features: Sequence[Float[Array | np.ndarray, "_ _ _"]],
+    *,
+    kernel: Kernel = Kernel(),
+) -> tuple[Float[Array, "H W 2"], Float[Array, "H W"]]:
+    """Corrects the predicted colors of one photo by hints.
+
+    Pure, and fit for `jit`, `vmap` and `grad`. Its time is proportional to the number of
+    hints, masked ones included, times that of pixels.
+
+    Args:
+      hints: of this photo, without leading dimensions.
+      L: CIE lightness in [0, 100], at the size of the network or any other.
+      ab: the network's colors at the size of L, scaled to [-1, 1].
+      features: what `Generator.encode` gives for this photo, without the batch: the
+        outermost block first. Blocks that the kernel does not name may be left out at the
+        end.
+      kernel: the widths.
+
+    Returns:
+      ab [H, W, 2], scaled as given, where the mean over a hint's spot is the hint's color
+      (up to what the gamut allows, which is limited later) and without hints just as given;
+      and the confidence [H, W] in [0, 1]: the part of the prior variance that the hints
+      take away, 0 without any.
+    """
+    positions, colors, radius, mask = jax.tree.map(jnp.asarray, hints)
+    # Whatever padding holds, it must not get into the sums.
+    positions, colors = (
+        jnp.where(mask[:, None], array, 0) for array in (positions, colors)
+    )
+    radius = jnp.where(mask, jnp.maximum(radius, _SMALLEST_RADIUS), 1)
+
+    ab = jnp.asarray(ab)
+    looks = jnp.concatenate([jnp.asarray(L)[..., None], AB_SCALE * ab], axis=-1)
+    spots = _Places(positions, _means_over_spots(looks, positions, radius), radius)
+    centers = _centers(*L.shape)
+    pixels = _Places(
+        centers, looks.reshape(-1, 3), _radius_at(centers, positions, radius, mask)
+    )
+    contents = _compare_features(features, positions, radius, L.shape, kernel)
+    between, across = (
+        _covariance(spots, places, content, kernel)
+        for places, content in zip((spots, pixels), contents, strict=True)
+    )
+
+    prior = 1 + kernel.noise
+    both = mask[:, None] & mask
+    between = jnp.where(both, between, 0) + jnp.diag(jnp.where(mask, _JITTER, 1))
+    lower = jnp.linalg.cholesky(between)
+    difference = jnp.where(mask[:, None], colors - spots.look[:, 1:], 0)
+    weights = jax.scipy.linalg.cho_solve((lower, True), difference)
+    across = jnp.where(mask[:, None], across, 0)
+    correction = jnp.einsum("kp,kc->pc", across, weights, precision="highest")
+    known = jax.scipy.linalg.solve_triangular(lower, across, lower=True)
+    confidence = jnp.clip(jnp.sum(known**2, axis=0) / prior, 0, 1)
+    return ab + correction.reshape(ab.shape) / AB_SCALE, confidence.reshape(L.shape)
+
+
+class _Places(NamedTuple):
+    """What the kernel compares of hints' spots, or of pixels, but for their features."""
+
+    position: Float[Array, "N 2"]
+    look: Float[Array, "N 3"]
+    radius: Float[Array, " N"]
+
+
+def _covariance(
+    spots: _Places, places: _Places, content: jax.Array, kernel: Kernel
+) -> jax.Array:
+    """Of the differences at spots and at places, [K, N]; `content` is of their features."""
+
+    def distance(first: jax.Array, second: jax.Array) -> jax.Array:
+        pairs = zip(first.T, second.T, strict=True)
+        return sum(((x[:, None] - y) ** 2 for x, y in pairs), jnp.zeros(()))
+
+    apart = distance(spots.position, places.position)
+    widths = jnp.asarray([kernel.L, kernel.ab, kernel.ab])
+    unlike = distance(spots.look / widths, places.look / widths)
+    smooth = jnp.exp(-0.5 * (apart / kernel.position**2 + unlike + content))
+    # What is peculiar to a spot: white noise, blurred by Gaussians of the widths of either
+    # place (Paciorek and Schervish 2004, "Nonstationary Covariance Functions for Gaussian
+    # Process Regression", equation 3): a covariance whatever the radiuses are.
+    r, s = kernel.spot * spots.radius[:, None], kernel.spot * places.radius
+    squares = r**2 + s**2
+    peculiar = 2 * r * s / squares * jnp.exp(-apart / squares)
+    return smooth * (1 + kernel.noise * peculiar)
+
+
+def _centers(height: int, width: int) -> jax.Array:
+    """Positions (y, x) of all pixels, row by row, [H W, 2]."""
+    axes = ((jnp.arange(size) + 0.5) / size for size in (height, width))
+    return jnp.stack(jnp.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
+
+
+def _means_over_spots(
+    image: jax.Array, positions: jax.Array, radius: jax.Array
+) -> jax.Array:
+    """The mean of an image [h, w, C] over each spot [K, C], weighted by a Gaussian.
+
+    Its standard deviation along each axis is that of a disc: half of the radius.
+    """
+
+    def weights(position: jax.Array, size: int) -> jax.Array:
+        centers = (jnp.arange(size) + 0.5) / size
+        deviation = jnp.maximum(radius / 2, 0.5 / size)[:, None]
+        distance = (centers - position[:, None]) / deviation
+        # Adds up to 1 on the border, too.
+        return jax.nn.softmax(-0.5 * distance**2, axis=-1)
+
+    rows, columns = (
+        weights(position, size)
+        for position, size in zip(positions.T, image.shape, strict=False)
+    )
+    return jnp.einsum("kh,kw,hwc->kc", rows, columns, image, precision="highest")
+
+
+def _radius_at(
+    centers: jax.Array, positions: jax.Array, radius: jax.Array, mask: jax.Array
+) -> jax.Array:
+    """The radius of spots, between them interpolated (Shepard 1968), [N].
+
+    At the center of a spot it is the spot's own, even within a larger spot.
+    """
+    apart = jnp.sum((centers[:, None] - positions) ** 2, axis=-1) / radius**2
+    weights = jnp.where(mask, 1 / (apart + 1e-6) ** 2, 1e-30)
+    return weights @ radius / weights.sum(axis=-1)
+
+
+def _compare_features(
+    features: Sequence[jax.Array],
+    positions: jax.Array,
+    radius: jax.Array,
+    size: tuple[int, int],
+    kernel: Kernel,
+) -> tuple[jax.Array, jax.Array]:
+    """Squared distances of features: between spots [K, K], and to each pixel [K, H W]."""
+    rows, columns = (min(length, _GRID) for length in size)
+    scaled = [
+        resize(_standardize(jnp.asarray(features[block - 1])), rows, columns) / width
+        for block, width in kernel.features
+        if block <= len(features)
+    ]
+    grid = jnp.concatenate([*scaled, jnp.zeros((rows, columns, 1))], axis=-1)
+    own = _means_over_spots(grid, positions, radius)
+    squares = jnp.sum(own**2, axis=-1)
+    product = functools.partial(jnp.einsum, precision="highest")
+    between = squares[:, None] + squares - 2 * product("kc,nc->kn", own, own)
+    others = jnp.sum(grid**2, axis=-1)[..., None] + squares
+    across = others - 2 * product("kc,hwc->hwk", own, grid)
+    # Rounding may make them a little less than 0.
+    across = resize(jnp.maximum(across, 0), *size).reshape(-1, len(own))
+    return jnp.maximum(between, 0), across.T
+
+
+def _standardize(features: jax.Array) -> jax.Array:
+    """Features [h, w, C] less their means, and of a variance of 1 over all channels."""
+    features = features - features.mean(axis=(0, 1))
+    variance = jnp.mean(features**2, axis=(0, 1))
+    return features / jnp.sqrt((variance + _NO_VARIANCE) * features.shape[-1])
