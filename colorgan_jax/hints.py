@@ -16,7 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
+import numpy.typing as npt
 from jaxtyping import Array, Bool, Float
 
 from colorgan_jax.lab import AB_SCALE
@@ -27,8 +27,8 @@ _FEWEST = 16
 # Features of different sizes are compared on a grid of as many cells a side, at most.
 _GRID = 64
 # Added to the variance of each hint. It keeps the linear system regular where hints
-# coincide, and is too little to be seen: 0.1 of a difference of 100 in ab.
-_JITTER = 1e-3
+# coincide, and is too little to be seen: 0.02 of a difference of 100 in ab.
+_JITTER = 2e-4
 # So that no spot vanishes.
 _SMALLEST_RADIUS = 1e-4
 # Of features: those that vary less are no difference.
@@ -72,7 +72,7 @@ class Kernel:
     """
 
     position: float = 2.2
-    L: float = 39.0
+    L: float = 20.0
     ab: float = 17.0
     features: tuple[tuple[int, float], ...] = ((3, 4.3), (4, 3.6), (5, 2.4))
     noise: float = 0.023
@@ -80,21 +80,22 @@ class Kernel:
 
 
 def make_hints(
-    positions: Float[ArrayLike, "N 2"],
-    ab: Float[ArrayLike, "N 2"],
-    radius: ArrayLike = 0.014,
+    positions: npt.ArrayLike, ab: npt.ArrayLike, radius: npt.ArrayLike = 0.014
 ) -> Hints:
     """Pads hints such that one more seldom has another shape, for which JAX would compile.
 
     Args:
-      positions: centers (y, x), as fractions of the photo's height and width, in [0, 1].
-      ab: the color there, CIE a and b.
+      positions: centers (y, x) [N, 2], as fractions of the photo's height and width, in
+        [0, 1].
+      ab: the color there, CIE a and b [N, 2].
       radius: of each spot [N] or of all, as a fraction of the height and the width.
 
     Returns:
       Float32 arrays of NumPy for 16, 32, 64 ... hints, of which the first N are those given.
     """
-    positions, ab = (np.asarray(array, np.float32) for array in (positions, ab))
+    positions, ab = (
+        np.asarray(array, np.float32).reshape(-1, 2) for array in (positions, ab)
+    )
     count = len(positions)
     size = _FEWEST
     while size < count:
@@ -151,7 +152,12 @@ def spread_hints(
     pixels = _Places(
         centers, looks.reshape(-1, 3), _radius_at(centers, positions, radius, mask)
     )
-    contents = _compare_features(features, positions, radius, L.shape, kernel)
+    features = [
+        (jnp.asarray(features[block - 1]), width)
+        for block, width in kernel.features
+        if block <= len(features)
+    ]
+    contents = _compare_features(features, positions, radius, L.shape)
     between, across = (
         _covariance(spots, places, content, kernel)
         for places, content in zip((spots, pixels), contents, strict=True)
@@ -241,18 +247,24 @@ def _radius_at(
 
 
 def _compare_features(
-    features: Sequence[jax.Array],
+    features: Sequence[tuple[jax.Array, float]],
     positions: jax.Array,
     radius: jax.Array,
-    size: tuple[int, int],
-    kernel: Kernel,
+    size: tuple[int, ...],
 ) -> tuple[jax.Array, jax.Array]:
-    """Squared distances of features: between spots [K, K], and to each pixel [K, H W]."""
+    """Squared distances of features: between spots [K, K], and to each pixel [K, H W].
+
+    Those to pixels are computed on a grid and interpolated.
+
+    Args:
+      features: [h, w, C] and width of each block.
+      positions: of the spots [K, 2].
+      radius: of the spots [K].
+      size: H and W.
+    """
     rows, columns = (min(length, _GRID) for length in size)
     scaled = [
-        resize(_standardize(jnp.asarray(features[block - 1])), rows, columns) / width
-        for block, width in kernel.features
-        if block <= len(features)
+        resize(_standardize(block), rows, columns) / width for block, width in features
     ]
     grid = jnp.concatenate([*scaled, jnp.zeros((rows, columns, 1))], axis=-1)
     own = _means_over_spots(grid, positions, radius)

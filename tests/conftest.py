@@ -33,6 +33,7 @@ jaxtyping.install_import_hook(
         for module in (
             "bulk",
             "figures",
+            "hints",
             "inference",
             "lab",
             "metrics",

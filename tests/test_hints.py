@@ -1,0 +1,209 @@
+"""colorgan_jax.hints against a dense Gaussian process in float64, by loops and NumPy."""
+
+import jax
+import numpy as np
+import pytest
+
+from colorgan_jax.hints import Hints, Kernel, make_hints, spread_hints
+
+SIZE = 16
+KERNEL = Kernel(
+    position=0.7, L=20.0, ab=30.0, features=((1, 2.0),), noise=0.1, spot=1.5
+)
+
+
+def scene(seed=0, channels=3):
+    random = np.random.default_rng(seed)
+    L = random.uniform(0, 100, (SIZE, SIZE)).astype(np.float32)
+    ab = random.uniform(-0.4, 0.4, (SIZE, SIZE, 2)).astype(np.float32)
+    features = random.normal(1, 3, (SIZE, SIZE, channels)).astype(np.float32)
+    return L, ab, [features]
+
+
+def some_hints(count=5, seed=1):
+    random = np.random.default_rng(seed)
+    return make_hints(
+        random.uniform(0, 1, (count, 2)),
+        random.uniform(-80, 80, (count, 2)),
+        random.uniform(0.03, 0.2, count),
+    )
+
+
+def weights_of_spot(hint_position, radius):
+    centers = (np.arange(SIZE) + 0.5) / SIZE
+    deviation = max(radius / 2, 0.5 / SIZE)
+    y, x = (
+        np.exp(-(((centers - center) / deviation) ** 2) / 2) for center in hint_position
+    )
+    weights = np.outer(y, x)
+    return weights / weights.sum()
+
+
+def gaussian_process(hints, L, ab, features):
+    """Mean and confidence at each pixel, as the textbook has them."""
+    real = np.asarray(hints.mask)
+    positions, colors, radius = (
+        np.asarray(array, np.float64)[real]
+        for array in (hints.positions, hints.ab, hints.radius)
+    )
+    L, ab, features = (np.asarray(array, np.float64) for array in (L, ab, features[0]))
+    features = features - features.mean((0, 1))
+    features /= np.sqrt(((features**2).mean((0, 1)) + 1e-6) * features.shape[-1])
+    image = np.concatenate([L[..., None] / 20, ab * 110 / 30, features / 2], axis=-1)
+    centers = (np.arange(SIZE) + 0.5) / SIZE
+
+    def radius_at(y, x):
+        apart = ((positions - [y, x]) ** 2).sum(1) / radius**2
+        return (radius / (apart + 1e-6) ** 2).sum() / (1 / (apart + 1e-6) ** 2).sum()
+
+    def covariance(first, second):
+        (p, looks, r), (q, others, s) = first, second
+        r, s = 1.5 * r, 1.5 * s
+        apart = np.sum((p - q) ** 2)
+        smooth = np.exp(-(apart / 0.7**2 + np.sum((looks - others) ** 2)) / 2)
+        spot = 2 * r * s / (r**2 + s**2) * np.exp(-apart / (r**2 + s**2))
+        return smooth * (1 + 0.1 * spot)
+
+    spots = []
+    for position, r in zip(positions, radius, strict=True):
+        weights = weights_of_spot(position, r)
+        spots.append((position, np.einsum("hw,hwc->c", weights, image), r))
+    difference = colors - [spot[1][1:3] * 30 for spot in spots]
+    pixels = [
+        (np.array([y, x]), image[i, j], radius_at(y, x))
+        for i, y in enumerate(centers)
+        for j, x in enumerate(centers)
+    ]
+    K = np.array([[covariance(a, b) for b in spots] for a in spots])
+    K += 2e-4 * np.eye(len(K))
+    k = np.array([[covariance(a, b) for b in spots] for a in pixels])
+    mean = k @ np.linalg.solve(K, difference)
+    confidence = np.sum(k * np.linalg.solve(K, k.T).T, axis=1) / 1.1
+    return ab + mean.reshape(ab.shape) / 110, confidence.reshape(L.shape)
+
+
+def mean_over_spot(ab, hints, hint):
+    weights = weights_of_spot(hints.positions[hint], hints.radius[hint])
+    return 110 * np.einsum("hw,hwc->c", weights, np.asarray(ab))
+
+
+def test_it_is_the_mean_and_the_variance_of_a_gaussian_process():
+    hints, photo = some_hints(), scene()
+    ab, confidence = spread_hints(hints, *photo, kernel=KERNEL)
+    expected_ab, expected_confidence = gaussian_process(hints, *photo)
+    np.testing.assert_allclose(110 * ab, 110 * expected_ab, atol=0.05)
+    np.testing.assert_allclose(confidence, expected_confidence, atol=1e-3)
+
+
+@pytest.mark.parametrize("junk", [0, np.nan, np.inf])
+def test_without_hints_nothing_changes(junk):
+    L, ab, features = scene()
+    padding = np.full((16, 2), junk, np.float32)
+    hints = Hints(padding, padding, padding[:, 0], np.zeros(16, bool))
+    result, confidence = spread_hints(hints, L, ab, features)
+    np.testing.assert_array_equal(result, ab)
+    np.testing.assert_array_equal(confidence, 0)
+
+
+def test_padding_changes_nothing():
+    photo, few = scene(), some_hints(3)
+    many = Hints(*(np.concatenate([array, array[:1]]) for array in few))
+    many.mask[-1] = False
+    for result, expected in zip(
+        spread_hints(many, *photo), spread_hints(few, *photo), strict=True
+    ):
+        np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
+# In the middle, in a corner, beside a border and on it, far smaller than a pixel, one
+# within a far larger spot, and a neighbor of another color.
+@pytest.mark.parametrize(
+    ("positions", "radius"),
+    [
+        ([(0.5, 0.5)], [0.1]),
+        ([(0, 0), (1, 1), (0.01, 0.5)], [0.1, 0.1, 0.1]),
+        ([(0.4, 0.6)], [0]),
+        ([(0.5, 0.5), (0.5, 0.6)], [0.3, 0.03]),
+        ([(0.5, 0.5), (0.5, 0.7)], [0.07, 0.07]),
+    ],
+)
+def test_the_spot_of_a_hint_gets_its_color(positions, radius):
+    colors = [(60, -40), (-50, 50), (0, 70)][: len(positions)]
+    hints = make_hints(positions, colors, radius)
+    random = np.random.default_rng(0)
+    L = random.normal(50, 1, (SIZE, SIZE))
+    ab = np.full((SIZE, SIZE, 2), 0.1)
+    result, _ = spread_hints(hints, L, ab, [])
+    for hint, color in enumerate(colors):
+        y, x = np.minimum(np.multiply(positions[hint], SIZE), SIZE - 1).astype(int)
+        assert np.linalg.norm(110 * result[y, x] - np.array(color)) < 2
+
+
+def test_colors_do_not_cross_an_edge():
+    L = np.full((SIZE, SIZE), 30.0)
+    L[:, SIZE // 2 :] = 80
+    hints = make_hints([(0.5, 0.45)], [(60, 60)])
+    result, confidence = spread_hints(hints, L, np.zeros((SIZE, SIZE, 2)), [])
+    chroma = 110 * np.linalg.norm(result, axis=-1)
+    assert chroma[:, : SIZE // 2].min() > 70  # Of 85.
+    assert chroma[:, SIZE // 2 :].max() < 5
+    assert (
+        confidence[:, : SIZE // 2].min() > 0.8 > 0.1 > confidence[:, SIZE // 2 :].max()
+    )
+
+
+def test_hints_at_one_place_are_averaged():
+    positions = [(0.3, 0.3)] * 4
+    colors = np.array([(40, 0), (40, 0), (0, 40), (0, 40)])
+    result, _ = spread_hints(make_hints(positions, colors), *scene())
+    once, _ = spread_hints(make_hints(positions[:1], [(20, 20)]), *scene())
+    np.testing.assert_allclose(110 * result, 110 * once, atol=0.2)
+
+
+def test_it_runs_in_programs_of_jax():
+    several = [some_hints(seed=seed) for seed in (1, 2)]
+    photos = [scene(seed) for seed in (1, 2)]
+    batch = jax.tree.map(lambda *arrays: np.stack(arrays), *zip(several, photos))
+    results = jax.jit(jax.vmap(lambda hints, photo: spread_hints(hints, *photo)))(
+        *batch
+    )
+    for index, (hints, photo) in enumerate(zip(several, photos, strict=True)):
+        for result, expected in zip(results, spread_hints(hints, *photo), strict=True):
+            np.testing.assert_allclose(result[index], expected, atol=1e-4)
+
+
+def test_its_gradient_is_the_slope():
+    hints, photo = some_hints(), scene()
+
+    def brightness(colors, L):
+        ab, confidence = spread_hints(hints._replace(ab=colors), L, *photo[1:])
+        return (ab[3, 4] @ np.array([1.0, 2.0])) + confidence[7, 8]
+
+    arguments = (hints.ab, photo[0])
+    gradients = jax.jit(jax.grad(brightness, argnums=(0, 1)))(*arguments)
+    random = np.random.default_rng(3)
+    for argument, gradient in enumerate(gradients):
+        assert np.isfinite(gradient).all()
+        direction = random.normal(0, 1, gradient.shape).astype(np.float32)
+        ends = []
+        for sign in (1, -1):
+            moved = list(arguments)
+            moved[argument] = moved[argument] + sign * 0.5 * direction
+            ends.append(float(brightness(*moved)))
+        slope = np.sum(gradient * direction)
+        np.testing.assert_allclose(ends[0] - ends[1], slope, rtol=0.02, atol=1e-3)
+
+
+def test_another_hint_compiles_nothing():
+    compiled = []
+
+    @jax.jit
+    def spread(hints, *photo):
+        compiled.append(len(hints.mask))
+        return spread_hints(hints, *photo)
+
+    for count in (0, 1, 7, 16, 17, 32):
+        hints = some_hints(count)
+        assert hints.mask.sum() == count
+        spread(hints, *scene())
+    assert compiled == [16, 32]
