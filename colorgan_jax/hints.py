@@ -27,8 +27,8 @@ _FEWEST = 16
 # Features of different sizes are compared on a grid of as many cells a side, at most.
 _GRID = 64
 # Added to the variance of each hint. It keeps the linear system regular where hints
-# coincide, and is too little to be seen: 0.02 of a difference of 100 in ab.
-_JITTER = 2e-4
+# coincide, and is too little to be seen: 0.01 of a difference of 100 in ab.
+_JITTER = 1e-4
 # So that no spot vanishes.
 _SMALLEST_RADIUS = 1e-4
 # Of features: those that vary less are no difference.
@@ -71,11 +71,11 @@ class Kernel:
       spot: how far that reaches, in radiuses of the hint.
     """
 
-    position: float = 2.2
-    L: float = 20.0
+    position: float = 2.0
+    L: float = 25.0
     ab: float = 17.0
-    features: tuple[tuple[int, float], ...] = ((3, 4.3), (4, 3.6), (5, 2.4))
-    noise: float = 0.023
+    features: tuple[tuple[int, float], ...] = ((3, 4.5), (4, 3.2), (5, 2.3))
+    noise: float = 0.05
     spot: float = 2.0
 
 
