@@ -152,12 +152,12 @@ def spread_hints(
     pixels = _Places(
         centers, looks.reshape(-1, 3), _radius_at(centers, positions, radius, mask)
     )
-    features = [
+    compared = [
         (jnp.asarray(features[block - 1]), width)
         for block, width in kernel.features
         if block <= len(features)
     ]
-    contents = _compare_features(features, positions, radius, L.shape)
+    contents = _compare_features(compared, positions, radius, L.shape)
     between, across = (
         _covariance(spots, places, content, kernel)
         for places, content in zip((spots, pixels), contents, strict=True)

@@ -163,7 +163,9 @@ def test_hints_at_one_place_are_averaged():
 def test_it_runs_in_programs_of_jax():
     several = [some_hints(seed=seed) for seed in (1, 2)]
     photos = [scene(seed) for seed in (1, 2)]
-    batch = jax.tree.map(lambda *arrays: np.stack(arrays), *zip(several, photos))
+    batch = jax.tree.map(
+        lambda *arrays: np.stack(arrays), *zip(several, photos, strict=True)
+    )
     results = jax.jit(jax.vmap(lambda hints, photo: spread_hints(hints, *photo)))(
         *batch
     )
