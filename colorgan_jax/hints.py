@@ -22,6 +22,9 @@ from jaxtyping import Array, Bool, Float
 from colorgan_jax.lab import AB_SCALE
 from colorgan_jax.upsampling import resize
 
+# Of a hint's spot: 3.5 of the 256 pixels that the network sees.
+DEFAULT_RADIUS = 3.5 / 256
+
 # Hints are padded to this number or a power of two times it.
 _FEWEST = 16
 # Features of different sizes are compared on a grid of as many cells a side, at most.
@@ -31,6 +34,9 @@ _GRID = 64
 _JITTER = 1e-4
 # So that no spot vanishes.
 _SMALLEST_RADIUS = 1e-4
+# How often what the spots' means lack of the hints' colors is spread once more. With twice,
+# 99 % of the spots of random hints come to within 1.7 of ab.
+_REFINEMENTS = 2
 # Of features: those that vary less are no difference.
 _NO_VARIANCE = 1e-6
 
@@ -76,11 +82,11 @@ class Kernel:
     ab: float = 17.0
     features: tuple[tuple[int, float], ...] = ((3, 4.5), (4, 3.2), (5, 2.3))
     noise: float = 0.05
-    spot: float = 2.0
+    spot: float = 3.0
 
 
 def make_hints(
-    positions: npt.ArrayLike, ab: npt.ArrayLike, radius: npt.ArrayLike = 0.014
+    positions: npt.ArrayLike, ab: npt.ArrayLike, radius: float | npt.ArrayLike = DEFAULT_RADIUS
 ) -> Hints:
     """Pads hints such that one more seldom has another shape, for which JAX would compile.
 
@@ -163,17 +169,34 @@ def spread_hints(
         for places, content in zip((spots, pixels), contents, strict=True)
     )
 
-    prior = 1 + kernel.noise
-    both = mask[:, None] & mask
-    between = jnp.where(both, between, 0) + jnp.diag(jnp.where(mask, _JITTER, 1))
-    lower = jnp.linalg.cholesky(between)
-    difference = jnp.where(mask[:, None], colors - spots.look[:, 1:], 0)
-    weights = jax.scipy.linalg.cho_solve((lower, True), difference)
+    between = jnp.where(mask[:, None] & mask, between, 0)
+    between += jnp.diag(jnp.where(mask, _JITTER, 1))
     across = jnp.where(mask[:, None], across, 0)
-    correction = jnp.einsum("kp,kc->pc", across, weights, precision="highest")
-    known = jax.scipy.linalg.solve_triangular(lower, across, lower=True)
-    confidence = jnp.clip(jnp.sum(known**2, axis=0) / prior, 0, 1)
-    return ab + correction.reshape(ab.shape) / AB_SCALE, confidence.reshape(L.shape)
+    lower = jnp.linalg.cholesky(between)
+    missing = jnp.where(mask[:, None], colors - spots.look[:, 1:], 0)
+    weights = jax.scipy.linalg.cho_solve((lower, True), missing)
+
+    def correction(weights: jax.Array) -> jax.Array:
+        pixels = jnp.einsum("kp,kc->pc", across, weights, precision="highest")
+        return pixels.reshape(ab.shape)
+
+    # The kernel compares a spot as if it were one point. Where an edge runs through it,
+    # its mean is then not yet the hint's color. Of large spots, in which others may lie,
+    # the middle counts.
+    middle = jnp.minimum(radius, DEFAULT_RADIUS)
+    for _ in range(_REFINEMENTS):
+        reached = _means_over_spots(correction(weights), positions, middle)
+        left = jnp.where(mask[:, None], missing - reached, 0)
+        weights += jax.scipy.linalg.cho_solve((lower, True), left)
+
+    # By the inverse, since solving for so many columns takes XLA much longer on a CPU.
+    inverse = jax.scipy.linalg.solve_triangular(lower, jnp.eye(len(lower)), lower=True)
+    known = jnp.einsum("jk,kp->jp", inverse, across, precision="highest")
+    confidence = jnp.sum(known**2, axis=0) / (1 + kernel.noise)
+    return (
+        ab + correction(weights) / AB_SCALE,
+        jnp.clip(confidence, 0, 1).reshape(L.shape),
+    )
 
 
 class _Places(NamedTuple):
@@ -188,14 +211,9 @@ def _covariance(
     spots: _Places, places: _Places, content: jax.Array, kernel: Kernel
 ) -> jax.Array:
     """Of the differences at spots and at places, [K, N]; `content` is of their features."""
-
-    def distance(first: jax.Array, second: jax.Array) -> jax.Array:
-        pairs = zip(first.T, second.T, strict=True)
-        return sum(((x[:, None] - y) ** 2 for x, y in pairs), jnp.zeros(()))
-
-    apart = distance(spots.position, places.position)
+    apart = _squared_distances(spots.position, places.position)
     widths = jnp.asarray([kernel.L, kernel.ab, kernel.ab])
-    unlike = distance(spots.look / widths, places.look / widths)
+    unlike = _squared_distances(spots.look / widths, places.look / widths)
     smooth = jnp.exp(-0.5 * (apart / kernel.position**2 + unlike + content))
     # What is peculiar to a spot: white noise, blurred by Gaussians of the widths of either
     # place (Paciorek and Schervish 2004, "Nonstationary Covariance Functions for Gaussian
@@ -204,6 +222,15 @@ def _covariance(
     squares = r**2 + s**2
     peculiar = 2 * r * s / squares * jnp.exp(-apart / squares)
     return smooth * (1 + kernel.noise * peculiar)
+
+
+def _squared_distances(first: jax.Array, second: jax.Array) -> jax.Array:
+    """Of each row of `first` [K, D] from each of `second` [N, D], [K, N].
+
+    Axis by axis, which is exact for points that nearly coincide.
+    """
+    axes = zip(first.T, second.T, strict=True)
+    return sum(((x[:, None] - y) ** 2 for x, y in axes), jnp.zeros(()))
 
 
 def _centers(height: int, width: int) -> jax.Array:
@@ -241,9 +268,9 @@ def _radius_at(
 
     At the center of a spot it is the spot's own, even within a larger spot.
     """
-    apart = jnp.sum((centers[:, None] - positions) ** 2, axis=-1) / radius**2
-    weights = jnp.where(mask, 1 / (apart + 1e-6) ** 2, 1e-30)
-    return weights @ radius / weights.sum(axis=-1)
+    apart = _squared_distances(positions, centers) / radius[:, None] ** 2
+    weights = jnp.where(mask[:, None], 1 / (apart + 1e-6) ** 2, 1e-30)
+    return radius @ weights / weights.sum(axis=0)
 
 
 def _compare_features(

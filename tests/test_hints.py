@@ -31,9 +31,9 @@ def some_hints(count=5, seed=1):
     )
 
 
-def weights_of_spot(hint_position, radius):
-    centers = (np.arange(SIZE) + 0.5) / SIZE
-    deviation = max(radius / 2, 0.5 / SIZE)
+def weights_of_spot(hint_position, radius, size=SIZE):
+    centers = (np.arange(size) + 0.5) / size
+    deviation = max(radius / 2, 0.5 / size)
     y, x = (
         np.exp(-(((centers - center) / deviation) ** 2) / 2) for center in hint_position
     )
@@ -79,13 +79,22 @@ def gaussian_process(hints, L, ab, features):
     K = np.array([[covariance(a, b) for b in spots] for a in spots])
     K += 1e-4 * np.eye(len(K))
     k = np.array([[covariance(a, b) for b in spots] for a in pixels])
+    # What the means in the middle of spots lack of the colors is spread again, twice.
+    over_spots = np.array(
+        [
+            weights_of_spot(position, min(r, 3.5 / 256)).ravel()
+            for position, r in zip(positions, radius, strict=True)
+        ]
+    )
     mean = k @ np.linalg.solve(K, difference)
+    for _ in range(2):
+        mean += k @ np.linalg.solve(K, difference - over_spots @ mean)
     confidence = np.sum(k * np.linalg.solve(K, k.T).T, axis=1) / 1.1
     return ab + mean.reshape(ab.shape) / 110, confidence.reshape(L.shape)
 
 
 def mean_over_spot(ab, hints, hint):
-    weights = weights_of_spot(hints.positions[hint], hints.radius[hint])
+    weights = weights_of_spot(hints.positions[hint], hints.radius[hint], len(ab))
     return 110 * np.einsum("hw,hwc->c", weights, np.asarray(ab))
 
 
@@ -134,9 +143,18 @@ def test_the_spot_of_a_hint_gets_its_color(places, radius):
     hints = make_hints((np.array(places) + 0.5) / 64, colors, radius)
     L = np.broadcast_to(np.linspace(40, 60, 64), (64, 64))
     result, confidence = spread_hints(hints, L, np.full((64, 64, 2), 0.1), [])
-    for place, color in zip(places, colors, strict=True):
+    for hint, (place, color) in enumerate(zip(places, colors, strict=True)):
         assert np.linalg.norm(110 * result[place] - color) < 2
         assert confidence[place] > 0.99
+
+
+def test_a_spot_on_an_edge_gets_its_color_on_average():
+    L = np.full((64, 64), 40.0)
+    L[:, 32:] = 75
+    hints = make_hints([(0.5, 0.5), (0.2, 0.5)], [(40, 20), (-30, 30)])
+    result, _ = spread_hints(hints, L, np.zeros((64, 64, 2)), [])
+    for hint, color in enumerate([(40, 20), (-30, 30)]):
+        assert np.linalg.norm(mean_over_spot(result, hints, hint) - color) < 2
 
 
 def test_colors_do_not_cross_an_edge():
