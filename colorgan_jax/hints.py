@@ -139,8 +139,8 @@ def spread_hints(
       kernel: the widths.
 
     Returns:
-      ab [H, W, 2], scaled as given, where the mean over a hint's spot is the hint's color
-      (up to what the gamut allows, which is limited later) and without hints just as given;
+      ab [H, W, 2], scaled as given, and without hints just as given. The mean over a hint's
+      spot is the hint's color to within about 2 (before the gamut limits it);
       and the confidence [H, W] in [0, 1]: the part of the prior variance that the hints
       take away, 0 without any.
     """
@@ -268,8 +268,8 @@ def _radius_at(
 
     At the center of a spot it is the spot's own, even within a larger spot.
     """
-    apart = _squared_distances(positions, centers) / radius[:, None] ** 2
-    weights = jnp.where(mask[:, None], 1 / (apart + 1e-6) ** 2, 1e-30)
+    apart = _squared_distances(positions, centers)
+    weights = jnp.where(mask[:, None], 1 / (apart + 1e-8) ** 2, 1e-30)
     return radius @ weights / weights.sum(axis=0)
 
 

@@ -55,8 +55,8 @@ def gaussian_process(hints, L, ab, features):
     centers = (np.arange(SIZE) + 0.5) / SIZE
 
     def radius_at(y, x):
-        apart = ((positions - [y, x]) ** 2).sum(1) / radius**2
-        return (radius / (apart + 1e-6) ** 2).sum() / (1 / (apart + 1e-6) ** 2).sum()
+        apart = ((positions - [y, x]) ** 2).sum(1)
+        return (radius / (apart + 1e-8) ** 2).sum() / (1 / (apart + 1e-8) ** 2).sum()
 
     def covariance(first, second):
         (p, looks, r), (q, others, s) = first, second
