@@ -106,7 +106,8 @@ def colorize_photos(
             for future in group.futures
             if not isinstance(future.exception(), PhotoError)
         ]
-        colors = iter(_predict(params, [future.result().seen for future in readable]))
+        seen = [future.result().seen for future in readable]
+        colors = iter(_predict(params, seen, saturation))
         pairs = zip(group.photos, group.futures, strict=True)
         for place, (photo, future) in enumerate(pairs):
             if future in readable:
@@ -115,9 +116,7 @@ def colorize_photos(
                 )
 
     def finish(photo: Item, gray: _Gray, ab: np.ndarray) -> Value:
-        pixels = paint_photo(
-            gray.L, ab, dtype=gray.photo.pixels.dtype, saturation=saturation
-        )
+        pixels = paint_photo(gray.L, ab, dtype=gray.photo.pixels.dtype)
         return write(photo, dataclasses.replace(gray.photo, pixels=pixels))
 
     yield from _in_order(
@@ -150,14 +149,18 @@ class _Gray:
         return cls(dataclasses.replace(photo, pixels=black), L, seen)
 
 
-def _predict(params: Params, seen: list[np.ndarray]) -> list[np.ndarray]:
-    """The network's ab of each photo."""
+def _predict(
+    params: Params, seen: list[np.ndarray], saturation: float
+) -> list[np.ndarray]:
+    """Ab of each photo."""
     # All or one by one, so that no other batch size is ever compiled.
     size = _BATCH_PHOTOS if len(seen) == _BATCH_PHOTOS else 1
     return [
         ab
         for start in range(0, len(seen), size)
-        for ab in predict_photos_ab(params, np.stack(seen[start : start + size]))
+        for ab in predict_photos_ab(
+            params, np.stack(seen[start : start + size]), saturation=saturation
+        )
     ]
 
 

@@ -86,7 +86,9 @@ class Kernel:
 
 
 def make_hints(
-    positions: npt.ArrayLike, ab: npt.ArrayLike, radius: float | npt.ArrayLike = DEFAULT_RADIUS
+    positions: npt.ArrayLike,
+    ab: npt.ArrayLike,
+    radius: float | npt.ArrayLike = DEFAULT_RADIUS,
 ) -> Hints:
     """Pads hints such that one more seldom has another shape, for which JAX would compile.
 

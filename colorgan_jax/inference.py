@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import jax
@@ -18,6 +19,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
 
 from colorgan_jax.compilation import kept_jit, memory_saving_options
+from colorgan_jax.hints import Hints, spread_hints
 from colorgan_jax.lab import (
     AB_SCALE,
     L_SCALE,
@@ -65,24 +67,54 @@ def predict_ab(
     return ab  # pyright: ignore[reportReturnType] (a tuple for mutable collections only)
 
 
+def _predict_hinted_ab(
+    params: Params,
+    L: Float[Array | np.ndarray, "B S S"],
+    saturation: ArrayLike,
+    hints: Hints | None,
+) -> Float[Array, "B S S 2"]:
+    """The network's ab in [-1, 1] times the saturation, corrected by the hints of each photo.
+
+    L is CIE lightness in [0, 100].
+    """
+    scaled = L[..., None] / L_SCALE - 1
+    if hints is None:
+        return jnp.multiply(saturation, predict_ab(params, scaled))
+    generator = Generator.from_params(params)
+    features: Any = generator.apply(
+        {"params": params}, scaled, train=False, method="encode"
+    )
+    ab: Any = generator.apply(
+        {"params": params}, features, train=False, method="decode"
+    )
+    spread = jax.vmap(lambda *photo: spread_hints(*photo)[0])
+    return spread(hints, L, jnp.multiply(saturation, ab), features)
+
+
 @jax.jit
 def colorize(
-    params: Params, L: Float[ArrayLike, "*batch H W"], *, saturation: ArrayLike = 1.0
+    params: Params,
+    L: Float[ArrayLike, "*batch H W"],
+    *,
+    hints: Hints | None = None,
+    saturation: ArrayLike = 1.0,
 ) -> Float[Array, "*batch H W 3"]:
     """Colorizes images that are given by their CIE lightness.
 
     Where sRGB cannot show a predicted color at the given lightness, its chroma is
     lowered: the result has the given lightness.
 
-    A `jax.jit` of its own, compiled once for each shape of L: `.lower` and `jax.export`
-    take it, and `jit`, `vmap` and `grad` go through it.
+    A `jax.jit` of its own, compiled once for each shape of its arguments: `.lower` and
+    `jax.export` take it, and `jit`, `vmap` and `grad` go through it.
 
     Args:
       params: parameters of a generator, from `load_params` or `fold_batch_norm`.
       L: floats [..., H, W], CIE lightness in [0, 100]; any number of leading
         dimensions, any height and width.
+      hints: colors of places in the images, from `make_hints` or `read_hints`, with the
+        leading dimensions of L. Further ones compile nothing anew up to a padded number.
       saturation: factor on the predicted ab, from 0 on: 0 gives gray, more than 1
-        stronger colors. Another value compiles nothing anew.
+        stronger colors. Another value compiles nothing anew. Hints' colors stay.
 
     Returns:
       sRGB, float32 [..., H, W, 3] in [0, 1].
@@ -91,7 +123,8 @@ def colorize(
       ParamsError: if `params` are not a generator's.
       TypeError: if L is not floating point.
       ValueError: if L has fewer than two dimensions, no pixels, or a last dimension of 1
-        behind two others, which is almost always a channel.
+        behind two others, which is almost always a channel; or if the hints have other
+        leading dimensions.
     """
     generator = Generator.from_params(params)
     L = jnp.asarray(L)
@@ -106,14 +139,22 @@ def colorize(
             f"colorize takes L of shape [..., height, width] without a channel axis, not"
             f" {L.shape}: pass L[..., 0]."
         )
+    batch = L.shape[:-2]
+    if hints is not None and hints.mask.shape[:-1] != batch:
+        raise ValueError(
+            f"L has the leading dimensions {batch}, its hints {hints.mask.shape[:-1]}."
+        )
     if 0 in L.shape:
         return jnp.zeros((*L.shape, 3), jnp.float32)
     L = L.astype(jnp.float32)
     size = generator.image_size
-    images = L.reshape(math.prod(L.shape[:-2]), *L.shape[-2:], 1)
-    ab = predict_ab(params, resize(images, size, size) / L_SCALE - 1)
-    ab = upsample(ab, images[..., 0]).reshape(*L.shape, 2)
-    return _join(L, jnp.multiply(saturation, ab))
+    count = math.prod(batch)
+    images = L.reshape(count, *L.shape[-2:])
+    if hints is not None:
+        hints = Hints(*(x.reshape(count, *x.shape[len(batch) :]) for x in hints))
+    seen = resize(images[..., None], size, size)[..., 0]
+    ab = _predict_hinted_ab(params, seen, saturation, hints)
+    return _join(L, upsample(ab, images).reshape(*L.shape, 2))
 
 
 def _join(L: jax.Array, ab: jax.Array) -> jax.Array:
@@ -122,7 +163,13 @@ def _join(L: jax.Array, ab: jax.Array) -> jax.Array:
     return lab_to_rgb(limit_chroma(lab))
 
 
-def colorize_photo(params: Params, photo: Photo, *, saturation: float = 1.0) -> Photo:
+def colorize_photo(
+    params: Params,
+    photo: Photo,
+    *,
+    hints: Hints | None = None,
+    saturation: float = 1.0,
+) -> Photo:
     """Colorizes one photo at its full resolution; its own colors are ignored.
 
     The same as `colorize` to within one level, for photos on the host: nothing is compiled
@@ -131,6 +178,7 @@ def colorize_photo(params: Params, photo: Photo, *, saturation: float = 1.0) -> 
     Args:
       params: parameters of a generator, from `load_params` or `fold_batch_norm`.
       photo: from `read_photo`, or `Photo(pixels)` of an array.
+      hints: colors of places in it, from `make_hints` or `read_hints`.
       saturation: as for `colorize`.
 
     Returns:
@@ -142,8 +190,9 @@ def colorize_photo(params: Params, photo: Photo, *, saturation: float = 1.0) -> 
     """
     L = photo_lightness(photo.pixels)
     seen = what_the_network_sees(L, photo.alpha, image_size(params))
-    ab = predict_photos_ab(params, seen[None])[0]
-    pixels = paint_photo(L, ab, dtype=photo.pixels.dtype, saturation=saturation)
+    batch = None if hints is None else Hints(*(array[None] for array in hints))
+    ab = predict_photos_ab(params, seen[None], hints=batch, saturation=saturation)[0]
+    pixels = paint_photo(L, ab, dtype=photo.pixels.dtype)
     return dataclasses.replace(photo, pixels=pixels)
 
 
@@ -214,27 +263,41 @@ def what_the_network_sees(
 
 
 def predict_photos_ab(
-    params: Params, L: Float[np.ndarray, "B S S"]
+    params: Params,
+    L: Float[np.ndarray, "B S S"],
+    *,
+    hints: Hints | None = None,
+    saturation: float = 1.0,
 ) -> Float[np.ndarray, "B S S 2"]:
-    """The network's colors for photos that are as small as it sees them.
+    """The colors of photos that are as small as the network sees them.
 
     Args:
       params: parameters of a generator for SxS pixels.
       L: float32 [B, S, S], CIE lightness in [0, 100]. Compiled once for each B.
+      hints: colors of places in each, with the leading dimension B.
+      saturation: as for `colorize`.
 
     Returns:
-      The network's ab, float32 [B, S, S, 2] in [-1, 1].
+      ab, float32 [B, S, S, 2], scaled to [-1, 1].
 
     Raises:
       ParamsError: if `params` are not a generator's.
     """
-    return np.asarray(_photos_predictor()(params, L))
+    spots = None if hints is None else tuple(hints)
+    return np.asarray(_photos_predictor()(params, L, np.float32(saturation), spots))
 
 
 @functools.cache
-def _photos_predictor() -> Callable[[Params, np.ndarray], jax.Array]:
-    def predict(params: Params, L: jax.Array) -> jax.Array:
-        return predict_ab(params, L[..., None] / L_SCALE - 1)
+def _photos_predictor() -> Callable[..., jax.Array]:
+    def predict(
+        params: Params,
+        L: jax.Array,
+        saturation: jax.Array,
+        # Programs are kept for plain tuples.
+        spots: tuple[jax.Array, ...] | None,
+    ) -> jax.Array:
+        hints = None if spots is None else Hints(*spots)
+        return _predict_hinted_ab(params, L, saturation, hints)
 
     return kept_jit(predict, compiler_options=memory_saving_options())
 
@@ -244,15 +307,13 @@ def paint_photo(
     ab: Float[np.ndarray, "h w 2"],
     *,
     dtype: np.dtype | type[np.unsignedinteger] = np.uint8,
-    saturation: float = 1.0,
 ) -> Shaped[np.ndarray, "H W 3"]:
-    """Gives a photo the network's colors. Threads may call this side by side.
+    """Gives a photo colors. Threads may call this side by side.
 
     Args:
       L: the photo's lightness, float32 [H, W] in [0, 100].
-      ab: float32 [h, w, 2], the network's colors in [-1, 1], of any resolution.
+      ab: float32 [h, w, 2], scaled to [-1, 1], of any resolution.
       dtype: uint8 or uint16.
-      saturation: as for `colorize`.
 
     Returns:
       sRGB [H, W, 3] over the whole range of the dtype.
@@ -270,7 +331,7 @@ def paint_photo(
         painted = np.asarray(_paint(outside, white=white, limit=True)).view(dtype)
         colors[places[:count]] = painted[:count, :3]
 
-    ab = np.float32(saturation * AB_SCALE) * ab
+    ab = np.float32(AB_SCALE) * ab
     for part in upsample_parts(ab, L, lab[1:]):
         size = part.stop - part.start
         lab[0, :size] = lightness[part]

@@ -143,7 +143,7 @@ def test_the_spot_of_a_hint_gets_its_color(places, radius):
     hints = make_hints((np.array(places) + 0.5) / 64, colors, radius)
     L = np.broadcast_to(np.linspace(40, 60, 64), (64, 64))
     result, confidence = spread_hints(hints, L, np.full((64, 64, 2), 0.1), [])
-    for hint, (place, color) in enumerate(zip(places, colors, strict=True)):
+    for place, color in zip(places, colors, strict=True):
         assert np.linalg.norm(110 * result[place] - color) < 2
         assert confidence[place] > 0.99
 

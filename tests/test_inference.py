@@ -15,8 +15,9 @@ import safetensors.numpy
 import skimage.color
 
 from colorgan_jax.errors import ParamsError
+from colorgan_jax.hints import Hints, make_hints, spread_hints
 from colorgan_jax.inference import colorize, colorize_photo, predict_ab
-from colorgan_jax.lab import rgb_to_lab
+from colorgan_jax.lab import limit_chroma, rgb_to_lab
 from colorgan_jax.networks.generator import Generator
 from colorgan_jax.params import (
     RELEASED_PARAMS,
@@ -641,3 +642,61 @@ def test_colorize_imports_neither_tensorflow_nor_orbax(tmp_path, params):
         check=False,
     )
     assert result.stdout == "[]\n", result.stderr
+
+
+def some_hints(random, count=3):
+    return make_hints(
+        random.uniform(0.1, 0.9, (count, 2)), random.uniform(-40, 40, (count, 2)), 0.05
+    )
+
+
+@pytest.mark.parametrize("saturation", [1.0, 1.5])
+def test_hints_correct_what_the_network_predicts(params, saturation):
+    random = np.random.default_rng(5)
+    L, hints = (
+        random.uniform(30, 70, (SIZE, SIZE)).astype(np.float32),
+        some_hints(random),
+    )
+    variables = {"params": params}
+    generator = Generator.from_params(params)
+    seen = L[None, ..., None] / 50 - 1
+    features = generator.apply(variables, seen, train=False, method="encode")
+    ab = saturation * generator.apply(variables, seen, train=False)[0]
+    ab, _ = spread_hints(hints, L, ab, [block[0] for block in features])
+    expected = limit_chroma(np.concatenate([L[..., None], 110 * ab], axis=-1))
+    result = rgb_to_lab(colorize(params, L, hints=hints, saturation=saturation))
+    np.testing.assert_allclose(result, expected, atol=0.05)
+
+
+def test_colorize_and_colorize_photo_agree_with_hints(params, tmp_path):
+    random = np.random.default_rng(6)
+    pixels = cv2.resize(
+        random.integers(60, 200, (6, 8), np.uint8),
+        (96, 40),
+        interpolation=cv2.INTER_CUBIC,
+    )
+    hints = some_hints(random)
+    L = skimage.color.rgb2lab(np.stack([pixels] * 3, axis=-1))[..., 0].astype(
+        np.float32
+    )
+    expected = colorize(params, L, hints=hints)
+    result = colorize_photo(params, Photo(pixels), hints=hints).pixels
+    np.testing.assert_allclose(result, 255 * np.asarray(expected), atol=1.51)
+    without = colorize_photo(params, Photo(pixels)).pixels
+    assert np.abs(result.astype(int) - without).max() > 20
+
+
+def test_each_image_of_a_batch_has_its_hints(params):
+    random = np.random.default_rng(7)
+    L = random.uniform(30, 70, (2, 1, 20, 30)).astype(np.float32)
+    each = [some_hints(random), some_hints(random, 0)]
+    hints = Hints(*(np.stack(arrays)[:, None] for arrays in zip(*each, strict=True)))
+    result = colorize(params, L, hints=hints)
+    for index in range(2):
+        alone = colorize(params, L[index, 0], hints=each[index])
+        np.testing.assert_allclose(result[index, 0], alone, atol=1e-4)
+    np.testing.assert_allclose(result[1], colorize(params, L[1]), atol=1e-4)
+    with pytest.raises(
+        ValueError, match=r"leading dimensions \(2, 1\), its hints \(\)"
+    ):
+        colorize(params, L, hints=each[0])
