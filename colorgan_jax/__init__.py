@@ -13,6 +13,8 @@ Or with photo files, whose depth, transparency and metadata are kept:
 """
 
 from colorgan_jax.errors import ColorganError
+from colorgan_jax.hint_files import read_hints
+from colorgan_jax.hints import Hints, make_hints
 from colorgan_jax.inference import colorize, colorize_photo
 from colorgan_jax.networks.discriminator import Discriminator
 from colorgan_jax.networks.generator import Generator
@@ -24,10 +26,13 @@ __all__ = [
     "ColorganError",
     "Discriminator",
     "Generator",
+    "Hints",
     "Photo",
     "colorize",
     "colorize_photo",
     "load_params",
+    "make_hints",
+    "read_hints",
     "read_photo",
     "write_photo",
 ]

@@ -19,6 +19,10 @@ class OutputError(PhotoError):
     """A result cannot be written (full disk, no permission): neither could the next."""
 
 
+class HintsError(ColorganError, ValueError):
+    """Hints, or a file of them, that cannot be used."""
+
+
 class ParamsError(ColorganError, ValueError):
     """Parameters that are not a generator's, or a file that does not hold any."""
 
