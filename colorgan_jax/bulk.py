@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from colorgan_jax.errors import OutputError, PhotoError
+from colorgan_jax.hints import Hints
 from colorgan_jax.inference import (
     paint_photo,
     photo_lightness,
@@ -74,6 +75,7 @@ def colorize_photos(
     read: Callable[[Item], Photo] = read_photo,
     write: Callable[[Item, Photo], Value],
     count_pixels: Callable[[Item], int] = count_pixels,
+    hints: Callable[[Item], Hints | None] = lambda photo: None,
     saturation: float = 1.0,
 ) -> Generator[tuple[Item, Value | PhotoError], None, None]:
     """Colorizes photos as `inference.colorize_photo` does, many at a time.
@@ -87,6 +89,7 @@ def colorize_photos(
       read: called in threads.
       write: called in threads with what stands for the photo, and with it in color.
       count_pixels: as for `read_ahead`; a photo is in memory until it is written.
+      hints: of a photo, as for `inference.colorize_photo`.
       saturation: as for `inference.colorize`.
 
     Yields:
@@ -106,7 +109,11 @@ def colorize_photos(
             for future in group.futures
             if not isinstance(future.exception(), PhotoError)
         ]
-        seen = [future.result().seen for future in readable]
+        seen = [
+            (future.result().seen, hints(photo))
+            for photo, future in zip(group.photos, group.futures, strict=True)
+            if future in readable
+        ]
         colors = iter(_predict(params, seen, saturation))
         pairs = zip(group.photos, group.futures, strict=True)
         for place, (photo, future) in enumerate(pairs):
@@ -150,17 +157,21 @@ class _Gray:
 
 
 def _predict(
-    params: Params, seen: list[np.ndarray], saturation: float
+    params: Params, photos: list[tuple[np.ndarray, Hints | None]], saturation: float
 ) -> list[np.ndarray]:
-    """Ab of each photo."""
-    # All or one by one, so that no other batch size is ever compiled.
-    size = _BATCH_PHOTOS if len(seen) == _BATCH_PHOTOS else 1
+    """Ab of each photo, of which there are what the network sees and its hints."""
+    if len(photos) == _BATCH_PHOTOS and all(hints is None for _, hints in photos):
+        batch = np.stack([seen for seen, _ in photos])
+        return [*predict_photos_ab(params, batch, saturation=saturation)]
+    # One by one otherwise, so that no other batch size is ever compiled.
     return [
-        ab
-        for start in range(0, len(seen), size)
-        for ab in predict_photos_ab(
-            params, np.stack(seen[start : start + size]), saturation=saturation
-        )
+        predict_photos_ab(
+            params,
+            seen[None],
+            hints=None if hints is None else [hints],
+            saturation=saturation,
+        )[0]
+        for seen, hints in photos
     ]
 
 

@@ -8,7 +8,7 @@ it predicts are brought to the photo's size (`upsampling`) and joined with its l
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
@@ -190,8 +190,12 @@ def colorize_photo(
     """
     L = photo_lightness(photo.pixels)
     seen = what_the_network_sees(L, photo.alpha, image_size(params))
-    batch = None if hints is None else Hints(*(array[None] for array in hints))
-    ab = predict_photos_ab(params, seen[None], hints=batch, saturation=saturation)[0]
+    (ab,) = predict_photos_ab(
+        params,
+        seen[None],
+        hints=None if hints is None else [hints],
+        saturation=saturation,
+    )
     pixels = paint_photo(L, ab, dtype=photo.pixels.dtype)
     return dataclasses.replace(photo, pixels=pixels)
 
@@ -266,7 +270,7 @@ def predict_photos_ab(
     params: Params,
     L: Float[np.ndarray, "B S S"],
     *,
-    hints: Hints | None = None,
+    hints: Sequence[Hints] | None = None,
     saturation: float = 1.0,
 ) -> Float[np.ndarray, "B S S 2"]:
     """The colors of photos that are as small as the network sees them.
@@ -274,7 +278,7 @@ def predict_photos_ab(
     Args:
       params: parameters of a generator for SxS pixels.
       L: float32 [B, S, S], CIE lightness in [0, 100]. Compiled once for each B.
-      hints: colors of places in each, with the leading dimension B.
+      hints: of each, padded to the same number.
       saturation: as for `colorize`.
 
     Returns:
@@ -283,7 +287,7 @@ def predict_photos_ab(
     Raises:
       ParamsError: if `params` are not a generator's.
     """
-    spots = None if hints is None else tuple(hints)
+    spots = hints and tuple(map(np.stack, zip(*hints, strict=True)))
     return np.asarray(_photos_predictor()(params, L, np.float32(saturation), spots))
 
 

@@ -10,6 +10,7 @@ from tiny_generator import random_params
 
 from colorgan_jax import bulk
 from colorgan_jax.errors import OutputError, ParamsError, PhotoError
+from colorgan_jax.hints import make_hints
 from colorgan_jax.inference import colorize_photo
 from colorgan_jax.photos import Photo
 
@@ -203,6 +204,26 @@ def test_the_network_sees_four_photos_or_one_whatever_fails(monkeypatch):
     written = [value for _, value in results if not isinstance(value, PhotoError)]
     assert written == [0, 1, 2, 3, 4, 6, 7, 8, 9]
     assert seen == [4, 1, 1, 1, 1, 1]
+
+
+def test_each_photo_has_its_hints():
+    random = np.random.default_rng(0)
+    params = random_params(0)
+    hints = {
+        number: make_hints([random.uniform(0, 1, 2)], [random.uniform(-60, 60, 2)])
+        for number in (1, 2, 5)
+    }
+    results = bulk.colorize_photos(
+        params,
+        range(9),
+        read=photo_of,
+        write=lambda _, photo: photo.pixels,
+        count_pixels=pixels_of,
+        hints=hints.get,
+    )
+    for number, pixels in results:
+        alone = colorize_photo(params, photo_of(number), hints=hints.get(number))
+        np.testing.assert_allclose(pixels.astype(int), alone.pixels, atol=1)
 
 
 def write_to_disk(fault):

@@ -8,7 +8,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
+
 from colorgan_jax.bulk import colorize_photos
+from colorgan_jax.commands.given_hints import GivenHints
 from colorgan_jax.commands.options import (
     add_params_option,
     add_saturation_option,
@@ -24,6 +27,8 @@ from colorgan_jax.commands.outputs import (
 from colorgan_jax.commands.progress import Progress
 from colorgan_jax.commands.rendering import Rendering
 from colorgan_jax.errors import CommandError, PhotoError, print_error, print_note
+from colorgan_jax.hint_files import read_hints
+from colorgan_jax.hints import Hints
 from colorgan_jax.inference import colorize_photo
 from colorgan_jax.params import fingerprint, load_params
 from colorgan_jax.photos import (
@@ -60,6 +65,13 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     add_params_option(parser)
     add_saturation_option(parser)
+    parser.add_argument(
+        "--hints",
+        type=Path,
+        metavar="PATH",
+        help="a file that says what color some places of the photo are, or a folder of"
+        " such files, NAME.json for each photo (docs/hints.md)",
+    )
     parser.add_argument(
         "--output",
         default=Path("colorized"),
@@ -115,43 +127,55 @@ def _run(options: argparse.Namespace) -> int:
     if _STANDARD_INPUT in options.photos:
         if len(options.photos) > 1 or options.list:
             raise CommandError("- stands alone: the result goes to standard output.")
-        return _colorize_standard_input(rendering)
+        return _colorize_standard_input(rendering, options.hints)
 
     sources, left_out = find_sources(options.photos, options.output)
+    hints = GivenHints(options.hints, sources, options.output)
+    left_out = [path for path in left_out if path not in hints.files]
+    if hints.unused:
+        print_note(
+            f"{options.hints} has hints for photos that are not among these:"
+            f" {_name_some(hints.unused, all_names=options.list)}."
+        )
     if left_out:
         print_note(_describe_left_out(left_out, all_names=options.list))
     results = Results(
         options.output,
         sources,
-        settings=_digest_of_settings(rendering),
+        settings=lambda source: _digest_of_settings(rendering, hints.of(source)),
         result_format=rendering.result_format,
         overwrite=options.overwrite,
         has_manifest=options.no_provenance,
     )
     if options.list:
         return _list(sources, results)
-    return _colorize(sources, results, rendering)
+    return _colorize(sources, results, rendering, hints)
 
 
-def _digest_of_settings(rendering: Rendering) -> str:
-    """Stands for all that the look of the results depends on."""
-    return digest(
-        {
-            "params": fingerprint(rendering.params),
-            "saturation": rendering.saturation,
-            "format": rendering.format,
-            "quality": rendering.quality,
-            "side_by_side": rendering.side_by_side,
-        }
-    )
+def _digest_of_settings(rendering: Rendering, hints: Hints | None) -> str:
+    """Stands for all that the look of a result depends on."""
+    settings = {
+        "params": fingerprint(rendering.params),
+        "saturation": rendering.saturation,
+        "format": rendering.format,
+        "quality": rendering.quality,
+        "side_by_side": rendering.side_by_side,
+    }
+    if hints is not None:
+        settings["hints"] = [np.asarray(array).tolist() for array in hints]
+    return digest(settings)
+
+
+def _name_some(paths: list[Path], *, all_names: bool) -> str:
+    """Names files, all or the first of them."""
+    shown = paths if all_names else paths[:_NAMES_SHOWN]
+    more = "" if len(paths) == len(shown) else ", ... (--list names them all)"
+    return ", ".join(map(str, shown)) + more
 
 
 def _describe_left_out(paths: list[Path], *, all_names: bool) -> str:
     """Sentences about the files that are no photos, or photos already named."""
-    shown = paths if all_names else paths[:_NAMES_SHOWN]
-    names = ", ".join(map(str, shown))
-    if len(paths) > len(shown):
-        names += ", ... (--list names them all)"
+    names = _name_some(paths, all_names=all_names)
     count = "1 file is" if len(paths) == 1 else f"{len(paths)} files are"
     sentences = [f"{count} left out: {names}."]
     extensions = {path.suffix.lower() for path in paths}
@@ -194,7 +218,9 @@ class _Job:
         return self.planned
 
 
-def _colorize(sources: list[Source], results: Results, rendering: Rendering) -> int:
+def _colorize(
+    sources: list[Source], results: Results, rendering: Rendering, hints: GivenHints
+) -> int:
     """Colorizes photos and writes their results."""
     finished = 0
 
@@ -219,7 +245,8 @@ def _colorize(sources: list[Source], results: Results, rendering: Rendering) -> 
                 job.plan.format,
                 read_page=lambda page: read_photo(job.source.path, page=page),
                 source=job.plan.digest,
-                settings=results.settings,
+                settings=job.plan.settings,
+                has_hints=hints.of(job.source) is not None,
             )
 
         return results.write(job.plan, save)
@@ -230,6 +257,7 @@ def _colorize(sources: list[Source], results: Results, rendering: Rendering) -> 
         read=lambda job: read_photo(job.plan.source.path),
         write=write,
         count_pixels=lambda job: job.plan.header.pixels,
+        hints=lambda job: hints.of(job.source),
         saturation=rendering.saturation,
     )
     done = failed = 0
@@ -262,21 +290,25 @@ def _colorize(sources: list[Source], results: Results, rendering: Rendering) -> 
     return 1 if failed else 0
 
 
-def _colorize_standard_input(rendering: Rendering) -> int:
+def _colorize_standard_input(rendering: Rendering, path: Path | None) -> int:
     """Colorizes one photo from standard input to standard output."""
     if sys.stdout.isatty():
         raise CommandError(
             "The result would go to the terminal: add > FILE, or | and a program."
         )
+    hints = None if path is None else read_hints(path)
     content = sys.stdin.buffer.read()
     name = "the photo on standard input"
     photo = read_photo(content, name)
     encoded = io.BytesIO()
     remarks = rendering.save(
         encoded,
-        colorize_photo(rendering.params, photo, saturation=rendering.saturation),
+        colorize_photo(
+            rendering.params, photo, hints=hints, saturation=rendering.saturation
+        ),
         rendering.result_format(read_header(content, name)),
         read_page=lambda page: read_photo(content, name, page=page),
+        has_hints=hints is not None,
     )
     for remark in remarks:
         print_note(f"{name}: {remark}.")

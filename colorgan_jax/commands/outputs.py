@@ -71,6 +71,7 @@ class Plan:
       format: of its result.
       result: where that goes, unless another file is there by then.
       digest: stands for the photo as it is now.
+      settings: stands for the weights and options.
       finished: whether the result is there.
       replaced: whether an older file is replaced.
       older: the result of the same photo with other weights or options.
@@ -81,6 +82,7 @@ class Plan:
     format: str
     result: Path
     digest: str
+    settings: str
     finished: bool = False
     replaced: bool = False
     older: Path | None = None
@@ -180,7 +182,6 @@ class Results:
 
     Attributes:
       folder: its path.
-      settings: stands for the weights and options of this run.
     """
 
     def __init__(
@@ -188,7 +189,7 @@ class Results:
         folder: Path,
         sources: Iterable[Source],
         *,
-        settings: str,
+        settings: Callable[[Source], str],
         result_format: Callable[[Header], str],
         overwrite: bool = False,
         has_manifest: bool = False,
@@ -198,13 +199,13 @@ class Results:
         Args:
           folder: for the results; made when the first is written.
           sources: all photos of this run, which are never replaced.
-          settings: stands for the weights and options.
+          settings: stands for the weights and options that a photo is colorized with.
           result_format: the format of a result, as Pillow calls it, by its photo's header.
           overwrite: whether older files of the same names are replaced.
           has_manifest: whether results are noted in the manifest.
         """
         self.folder = folder
-        self.settings = settings
+        self._settings = settings
         self._result_format = result_format
         self._overwrite = overwrite
         self._has_manifest = has_manifest
@@ -223,15 +224,21 @@ class Results:
         header = read_header(source.path)
         format = self._result_format(header)
         wanted = _with_extension(source.wanted, format)
-        digest = _digest_of_file(source.path)
+        plan = Plan(
+            source,
+            header,
+            format,
+            wanted,
+            _digest_of_file(source.path),
+            self._settings(source),
+        )
         older = []
         for found in self._numbered(wanted):
             made_of, made_with = self._provenance(found)
-            if made_of == digest:
-                if made_with == self.settings and not self._overwrite:
-                    return Plan(source, header, format, found, digest, finished=True)
+            if made_of == plan.digest:
+                if made_with == plan.settings and not self._overwrite:
+                    return dataclasses.replace(plan, result=found, finished=True)
                 older.append(found)
-        plan = Plan(source, header, format, wanted, digest)
         if self._overwrite:
             result = older[0] if older else wanted
             if not self._is_taken(result):
@@ -271,7 +278,7 @@ class Results:
                 status = file.status()
                 while True:
                     # Before it has its name, so that no result is ever without its note.
-                    self._note(result, plan.digest, status)
+                    self._note(result, plan, status)
                     try:
                         if plan.replaced:
                             file.replace(result)
@@ -324,7 +331,7 @@ class Results:
         note = self._notes.get((name, status.st_size, status.st_mtime_ns))
         return note or (None, None)
 
-    def _note(self, result: Path, digest: str, status: os.stat_result) -> None:
+    def _note(self, result: Path, plan: Plan, status: os.stat_result) -> None:
         """Adds a line to the manifest."""
         if not self._has_manifest:
             return
@@ -332,8 +339,8 @@ class Results:
             "result": os.path.relpath(result, self.folder),
             "size": status.st_size,
             "mtime_ns": status.st_mtime_ns,
-            "source": digest,
-            "settings": self.settings,
+            "source": plan.digest,
+            "settings": plan.settings,
         }
         with self._lock, open(self.folder / MANIFEST, "a") as file:
             # The line before may have been cut by a kill.

@@ -84,6 +84,7 @@ class Rendering:
         read_page: Callable[[int], Photo],
         source: str | None = None,
         settings: str | None = None,
+        has_hints: bool = False,
     ) -> tuple[str, ...]:
         """Writes a result.
 
@@ -95,6 +96,7 @@ class Rendering:
           read_page: reads another page by its number, from 0.
           source: stands for the photo in the provenance.
           settings: stands for weights and options there.
+          has_hints: whether the photo was colorized with hints.
 
         Returns:
           Remarks on what was lost or doubtful, in parts of sentences.
@@ -122,6 +124,8 @@ class Rendering:
                     colorize_photo(self.params, page, saturation=self.saturation)
                 )
 
+        if has_hints and photo.pages > 1:
+            remarks[f"of its {photo.pages} pages the hints are for the first"] = None
         if format == "TIFF":
             samples = photo.pages * photo.pixels.size * (2 if self.side_by_side else 1)
             try:
