@@ -131,7 +131,7 @@ def _run(options: argparse.Namespace) -> int:
 
     sources, left_out = find_sources(options.photos, options.output)
     hints = GivenHints(options.hints, sources, options.output)
-    left_out = [path for path in left_out if path not in hints.files]
+    left_out = [path for path in left_out if path not in {*hints.files, *hints.unused}]
     if hints.unused:
         print_note(
             f"{options.hints} has hints for photos that are not among these:"
