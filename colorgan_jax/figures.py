@@ -1,4 +1,4 @@
-"""Figures: the report's comparison grid and its loss curves."""
+"""Figures: the report's comparison grid and its loss curves, and what hints gain."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -94,6 +94,38 @@ def save_loss_curves(
     for axis in (discriminator, generator, psnr):
         axis.grid(alpha=0.3)
         axis.set_xlim(left=0)
+    figure.savefig(path, dpi=110)
+
+
+def save_hint_curves(
+    path: str | os.PathLike, curves: Mapping[str, Mapping[int, float]]
+) -> None:
+    """Draws PSNR against the number of hints.
+
+    Args:
+      path: of the PNG to write.
+      curves: name -> number of hints -> PSNR in dB.
+    """
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
+    colors = (_BLUE, _VERMILION, _GREEN, _GRAY)
+    markers = "osD^"
+    for number, (name, curve) in enumerate(curves.items()):
+        axis.plot(
+            [*curve],
+            [*curve.values()],
+            color=colors[number % len(colors)],
+            marker=markers[number % len(markers)],
+            label=printable(name),
+        )
+    # Even steps for 0, 1, 5, 10, 20, 50, nearly.
+    axis.set_xscale("symlog", linthresh=1)
+    ticks = sorted({count for curve in curves.values() for count in curve})
+    axis.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
+    axis.minorticks_off()
+    axis.set(xlabel="hints", ylabel="PSNR, dB (peak 1.0)", xlim=(-0.1, None))
+    axis.grid(alpha=0.3)
+    axis.legend()
     figure.savefig(path, dpi=110)
 
 

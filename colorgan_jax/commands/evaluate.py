@@ -13,6 +13,8 @@ from colorgan_jax.commands.options import (
 from colorgan_jax.errors import CommandError
 from colorgan_jax.paths import replace_file
 
+_MOST_HINTS = 500
+
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Adds the command and its options."""
@@ -55,6 +57,15 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     add_saturation_option(parser)
     parser.add_argument(
+        "--hints",
+        nargs="+",
+        default=[],
+        type=number(int, 0, _MOST_HINTS),
+        metavar="NUMBER",
+        help="also score each model with so many hints, the true colors of random places:"
+        " 0 1 5 10 20, for example. Adds hints.png, PSNR against hints",
+    )
+    parser.add_argument(
         "--leave-out-gray",
         "--leave-out-grey",  # The spelling of version 0.1.
         action="store_true",
@@ -84,6 +95,7 @@ def _run(options: argparse.Namespace) -> int:
         options.photos,
         image_size=options.image_size,
         saturation=options.saturation,
+        hints=options.hints,
         leave_out_gray=options.leave_out_gray,
     )
     summary = evaluate.summarize(evaluation)
@@ -94,6 +106,8 @@ def _run(options: argparse.Namespace) -> int:
         replace_file(options.output / "summary.json", numbers.encode())
         scorecard.write_per_photo(options.output / "per_photo.csv", evaluation)
         scorecard.save_grids(options.output, evaluation)
+        if evaluation.hints:
+            scorecard.save_hint_curves(options.output / "hints.png", evaluation)
         if rows := read_metrics(paths[0] / "metrics.csv"):
             figures.save_loss_curves(options.output / "loss_curves.png", rows)
     except OSError as error:

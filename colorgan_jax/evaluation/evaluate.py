@@ -7,6 +7,8 @@ anew by every row of the table: the models, and baselines that look at nothing:
     mean ab     the mean color of the training photos, everywhere
     random ab   uniform in [-110, 110], pixel by pixel: the report's baseline
 
+With hints, a model has further rows: the true colors of some random places are told it.
+
 Every row has the photo's own lightness. A model that does not clearly beat gray has
 learned nothing.
 """
@@ -28,6 +30,7 @@ from tqdm import tqdm
 
 from colorgan_jax import __version__, bulk
 from colorgan_jax.errors import EvaluationError, PhotoError
+from colorgan_jax.evaluation.drawn_hints import draw_hints
 from colorgan_jax.inference import colorize
 from colorgan_jax.lab import rgb_to_lab
 from colorgan_jax.metrics import baselines, perceptual
@@ -81,6 +84,7 @@ class Evaluation:
       files: those that were scored, in the order of the scores.
       image_size: height and width in pixels at which they were scored.
       saturation: of the models' colors, as for `inference.colorize`.
+      hints: numbers of hints with which each model has a further row.
       scores: row -> metric -> float64 [photos]. The row of the real photos has only
         those metrics that need no reference.
       frechet: row -> Fréchet distance to the real photos over VGG16 features; empty
@@ -97,6 +101,7 @@ class Evaluation:
     files: list[Path]
     image_size: int
     saturation: float
+    hints: tuple[int, ...]
     scores: dict[str, dict[str, np.ndarray]]
     frechet: dict[str, float]
     unreadable: list[str]
@@ -136,6 +141,7 @@ def evaluate(
     *,
     image_size: int = 256,
     saturation: float = 1.0,
+    hints: Sequence[int] = (),
     leave_out_gray: bool = False,
 ) -> Evaluation:
     """Scores models and baselines on photos, a few photos at a time.
@@ -146,6 +152,7 @@ def evaluate(
       image_size: height and width in pixels to which photos are squashed; a model for
         another size sees them at its own.
       saturation: of the models' colors, as for `inference.colorize`.
+      hints: numbers of hints with which each model has a further row; 0 is none.
       leave_out_gray: leaves out photos that are nearly gray.
 
     Raises:
@@ -160,6 +167,7 @@ def evaluate(
     files = find_photos(folder)
     if not files:
         raise EvaluationError(f"The folder {folder} holds no photos.")
+    hints = tuple(sorted({count for count in hints if count > 0}))
     means = [model.training.get("mean_ab") for model in models.values()]
     mean_ab = next((tuple(mean) for mean in means if mean), None)
     params = {name: model.params for name, model in models.items()}
@@ -173,7 +181,9 @@ def evaluate(
     # Closed, so that after Ctrl-C the threads that read stop at once.
     with contextlib.closing(photos.batches()) as batches:
         for numbers, real in batches:
-            rows = colorizations(params, mean_ab, real, numbers, saturation)
+            rows = colorizations(
+                params, mean_ab, real, numbers, saturation=saturation, hints=hints
+            )
             for row, rgb in rows.items():
                 reference = None if row == REAL else real
                 for metric, values in _measure(rgb, reference, has_lpips).items():
@@ -200,6 +210,7 @@ def evaluate(
         files=photos.scored,
         image_size=image_size,
         saturation=saturation,
+        hints=hints,
         scores={
             row: {
                 metric: np.array(values, np.float64) for metric, values in lists.items()
@@ -223,7 +234,9 @@ def colorizations(
     mean_ab: tuple[float, float] | None,
     real: np.ndarray,
     numbers: Sequence[int],
+    *,
     saturation: float,
+    hints: Sequence[int] = (),
 ) -> dict[str, jax.Array | np.ndarray]:
     """Colors the lightness of photos in every way that the table compares.
 
@@ -231,17 +244,25 @@ def colorizations(
       models: name -> parameters of a generator.
       mean_ab: of the training photos, if known.
       real: the photos, float sRGB [B, S, S, 3] in [0, 1].
-      numbers: [B], the seeds of the random colors: a photo gets the same in whatever
-        batch it is.
+      numbers: [B], the seeds of the random colors and hints: a photo gets the same in
+        whatever batch it is.
       saturation: of the models' colors, as for `inference.colorize`.
+      hints: numbers of hints with which each model has a further row.
 
     Returns:
       Row of the table -> float sRGB [B, S, S, 3] in [0, 1]; the real photos come last.
     """
-    L = rgb_to_lab(real)[..., 0]
+    lab = np.asarray(rgb_to_lab(real))
+    L = lab[..., 0]
+    given = {None: None} | {
+        count: draw_hints(lab[..., 1:], numbers, count) for count in hints
+    }
     rows: dict[str, jax.Array | np.ndarray] = {
-        name: colorize(params, L, saturation=saturation)
+        row_with_hints(name, count): colorize(
+            params, L, hints=drawn, saturation=saturation
+        )
         for name, params in models.items()
+        for count, drawn in given.items()
     }
     rows[GRAY] = _gray(L)
     if mean_ab is not None:
@@ -249,6 +270,13 @@ def colorizations(
     rows[RANDOM_AB] = _random_ab(L, np.asarray(numbers))
     rows[REAL] = real
     return rows
+
+
+def row_with_hints(model: str, count: int | None) -> str:
+    """The row of the table for a model with so many hints, or None."""
+    if not count:
+        return model
+    return f"{model}, {count} hint{'s' if count > 1 else ''}"
 
 
 _gray = jax.jit(baselines.gray)
@@ -361,6 +389,7 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
         "photos": len(evaluation.files),
         "image_size": evaluation.image_size,
         "saturation": evaluation.saturation,
+        "hints": evaluation.hints,
         "unreadable": evaluation.unreadable,
         "nearly_gray": evaluation.nearly_gray,
         "gray_is_left_out": evaluation.gray_is_left_out,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from colorgan_jax import figures
+from colorgan_jax.evaluation import drawn_hints
 from colorgan_jax.evaluation.evaluate import (
     GRAY,
     MAXIMUM_PSNR,
@@ -18,6 +19,7 @@ from colorgan_jax.evaluation.evaluate import (
     REAL,
     Evaluation,
     colorizations,
+    row_with_hints,
 )
 from colorgan_jax.paths import printable, replace_file
 from colorgan_jax.photos import read_square
@@ -46,7 +48,7 @@ def format_summary(summary: Mapping[str, Any]) -> str:
         f"{summary['photos']} photos of {summary['folder']} at {size}x{size} pixels"
     ]
     lines += ["", *_format_table(_main_table(summary))]
-    if others:
+    if others or summary["hints"]:
         lines += ["", f"Differences to {first}, photo by photo", ""]
         lines += _format_table(_table_of_differences(summary["differences"][first]))
     lines += ["", _EXPLANATIONS]
@@ -54,6 +56,11 @@ def format_summary(summary: Mapping[str, Any]) -> str:
         lines.append(f"- {name}: {model['path']}, {_describe(model['training'])}.")
     if (factor := summary["saturation"]) != 1:
         lines.append(f"- The models' ab is multiplied by {factor:g} (--saturation).")
+    if summary["hints"]:
+        lines.append(
+            "- Hints: the true mean color of 7x7 of 256x256 pixels at random points (seed"
+            f" {drawn_hints.SEED}); of more hints the first are those of fewer."
+        )
     if count := summary["nearly_gray"]:
         verb = "left out" if summary["gray_is_left_out"] else "scored like the others"
         lines.append(f"- Nearly gray photos, {verb}: {count}.")
@@ -178,7 +185,7 @@ def save_grids(folder: Path, evaluation: Evaluation) -> None:
         evaluation.mean_ab,
         np.stack(real) / np.float32(255),
         list(chosen),
-        evaluation.saturation,
+        saturation=evaluation.saturation,
     )
     captions = {
         row: [f"{psnr[row][number]:.1f} dB" for number in chosen] for row in psnr
@@ -194,6 +201,24 @@ def save_grids(folder: Path, evaluation: Evaluation) -> None:
             row_labels=list(chosen.values()),
             captions=captions,
         )
+
+
+def save_hint_curves(path: str | os.PathLike, evaluation: Evaluation) -> None:
+    """Draws PSNR against the number of hints, beside what the peer published.
+
+    Raises:
+      OSError: if it cannot be written.
+    """
+    counts = (0, *evaluation.hints)
+    curves = {
+        name: {
+            count: float(evaluation.scores[row_with_hints(name, count)]["psnr"].mean())
+            for count in counts
+        }
+        for name in evaluation.models
+    }
+    curves[drawn_hints.PEER] = drawn_hints.PEER_PSNR
+    figures.save_hint_curves(path, curves)
 
 
 def _best_median_worst(psnr: np.ndarray) -> dict[int, str]:

@@ -1,0 +1,72 @@
+"""Scores with hints: what is drawn, and what `colorgan evaluate --hints` writes."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import skimage.color
+from PIL import Image
+from tiny_generator import random_params
+
+from colorgan_jax.__main__ import main
+from colorgan_jax.evaluation.drawn_hints import draw_hints
+from colorgan_jax.metrics import perceptual
+from colorgan_jax.params import save_params
+
+
+def test_drawn_hints_are_the_mean_colors_of_their_places():
+    ab = np.random.default_rng(0).uniform(-50, 50, (2, 256, 128, 2))
+    hints = draw_hints(ab, [4, 9], 5)
+    assert hints.mask.sum(axis=1).tolist() == [5, 5]
+    for photo in range(2):
+        for position, color in zip(
+            hints.positions[photo, :5], hints.ab[photo, :5], strict=True
+        ):
+            y, x = (position * [256, 128] - 0.5).round().astype(int)
+            expected = ab[photo, y - 3 : y + 4, x - 1 : x + 2].mean((0, 1))
+            np.testing.assert_allclose(color, expected, atol=1e-4)
+    # Another batch, and more of them.
+    more = draw_hints(ab[1:], [9], 20)
+    np.testing.assert_array_equal(more.positions[0, :5], hints.positions[1, :5])
+    np.testing.assert_array_equal(more.ab[0, :5], hints.ab[1, :5])
+
+
+def test_hints_make_rows_and_a_plot(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(perceptual, "is_available", lambda: False)
+    # Halves of two colors: a few hints tell nearly all.
+    lab = np.full((32, 32, 3), (60.0, 40.0, 20.0))
+    lab[:, 16:] = (40, -20, -30)
+    (tmp_path / "photos").mkdir()
+    rgb = (255 * skimage.color.lab2rgb(lab)).round().astype(np.uint8)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(rgb).save(tmp_path / "photos" / name)
+    save_params(tmp_path / "params.safetensors", random_params(0), {})
+    words = [
+        "evaluate",
+        "--params",
+        tmp_path / "params.safetensors",
+        "--image-size",
+        32,
+    ]
+    words += ["--photos", tmp_path / "photos", "--output", tmp_path / "out"]
+    assert main([str(word) for word in (*words, "--hints", 0, 1, 12)]) == 0
+
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    names = ["run", "run, 1 hint", "run, 12 hints"]
+    assert [*summary["rows"]][:3] == names and summary["hints"] == [1, 12]
+    error = [summary["rows"][name]["ab_error"]["mean"] for name in names]
+    assert error[2] < 3 < error[1] < error[0]
+    text = capsys.readouterr().out
+    assert "Differences to run, photo by photo" in text and "seed 16" in text
+    with open(tmp_path / "out/per_photo.csv", newline="") as file:
+        assert names[2] in {row["row"] for row in csv.DictReader(file)}
+    with Image.open(tmp_path / "out/hints.png") as plot:
+        assert min(plot.size) > 300
+
+
+@pytest.mark.parametrize("word", ["-1", "501", "five"])
+def test_other_numbers_are_refused(word, capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--photos", ".", "--hints", word])
+    assert f"{word} is not a whole number from 0 to 500" in capsys.readouterr().err
