@@ -243,6 +243,7 @@ def _colorize(
                 stream,
                 photo,
                 job.plan.format,
+                name=str(job.source.path),
                 read_page=lambda page: read_photo(job.source.path, page=page),
                 source=job.plan.digest,
                 settings=job.plan.settings,
@@ -307,6 +308,7 @@ def _colorize_standard_input(rendering: Rendering, path: Path | None) -> int:
             rendering.params, photo, hints=hints, saturation=rendering.saturation
         ),
         rendering.result_format(read_header(content, name)),
+        name=name,
         read_page=lambda page: read_photo(content, name, page=page),
         has_hints=hints is not None,
     )

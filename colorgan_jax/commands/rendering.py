@@ -81,6 +81,7 @@ class Rendering:
         photo: Photo,
         format: str,
         *,
+        name: str,
         read_page: Callable[[int], Photo],
         source: str | None = None,
         settings: str | None = None,
@@ -93,6 +94,7 @@ class Rendering:
           photo: in color; if its file has several pages, the first of them. The others are
             read and colorized here, one by one.
           format: of the result.
+          name: what error messages call the photo.
           read_page: reads another page by its number, from 0.
           source: stands for the photo in the provenance.
           settings: stands for weights and options there.
@@ -130,8 +132,10 @@ class Rendering:
             samples = photo.pages * photo.pixels.size * (2 if self.side_by_side else 1)
             try:
                 write_tiff(stream, pages(), samples=samples)
+            except PhotoError:  # Of another page, which it names.
+                raise
             except ValueError as error:  # From tifffile, of pages beyond 4 GiB.
-                raise PhotoError(f"the result cannot be encoded: {error}.") from error
+                raise PhotoError(f"{name} cannot be encoded: {error}.") from error
         else:
             page = finish(photo)
             if self.format == "WEBP" and self.quality is not None:
@@ -139,7 +143,10 @@ class Rendering:
             if photo.pages > 1:
                 remarks[f"of its {photo.pages} pages this is the first"] = None
             quality = self.quality or DEFAULT_QUALITY
-            stream.write(encode_photo(page, format, quality=quality))
+            try:
+                stream.write(encode_photo(page, format, quality=quality))
+            except PhotoError as error:
+                raise PhotoError(f"{name} cannot be encoded: {error}") from error
         return tuple(remarks)
 
 

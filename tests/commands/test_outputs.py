@@ -15,7 +15,9 @@ from PIL import Image
 
 from colorgan_jax import paths
 from colorgan_jax.__main__ import main
+from colorgan_jax.commands import rendering
 from colorgan_jax.commands.outputs import MANIFEST
+from colorgan_jax.errors import PhotoError
 from colorgan_jax.photos import read_photo
 from colorgan_jax.photos.xmp import add_provenance, read_provenance
 
@@ -411,3 +413,26 @@ def test_standard_input_stands_alone(colorize):
     status, lines, errors = colorize("-", "a.png")
     assert (status, lines) == (1, [])
     assert errors == ["error: - stands alone: the result goes to standard output."]
+
+
+def test_what_cannot_be_encoded_or_read_on_is_named_once(colorize, monkeypatch):
+    page = np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)
+    with tifffile.TiffWriter("two.tif") as file:
+        for _ in range(2):
+            file.write(page, compression="zlib", photometric="minisblack")
+    with tifffile.TiffFile("two.tif") as file:
+        start = file.pages[1].dataoffsets[0]
+    content = bytearray(Path("two.tif").read_bytes())
+    content[start : start + 20] = bytes(20)
+    Path("two.tif").write_bytes(content)
+    save("wide.webp")
+
+    def refuse(*arguments, **options):
+        raise PhotoError("it is too wide.")
+
+    monkeypatch.setattr(rendering, "encode_photo", refuse)
+    status, lines, errors = colorize("two.tif", "wide.webp")
+    assert status == 1 and lines == [] and len(errors) == 3
+    assert errors[0].startswith("error: two.tif is damaged or cut short: ")
+    assert errors[1] == "error: wide.webp cannot be encoded: it is too wide."
+    assert not list(Path("colorized").iterdir())
