@@ -43,7 +43,7 @@ _LARGEST_AB = 128
 _SPOTS_OF_STROKE = 25
 _SPOTS_OF_SIDE = 5
 # Of one file: colorizing takes time and memory for each.
-_MOST_SPOTS = 512
+_MOST_SPOTS = 256
 
 # x, y and radius
 _Spot = tuple[float, float, float]

@@ -98,7 +98,7 @@ GOOD = {"point": [0.5, 0.5], "ab": [0, 0]}
         ([{"point": [0, 0], "color": "red"}], "\"color\" is 'red' and not of the form"),
         ([{"stroke": [], "ab": [0, 0]}], '"stroke" is not a list of points'),
         ([{"rectangle": [0.5, 0, 0.1, 1], "ab": [0, 0]}], "edges are in another order"),
-        ([GOOD] * 513, "need 513 spots, more than 512"),
+        ([GOOD] * 257, "need 257 spots, more than 256"),
     ],
 )
 def test_what_is_wrong_is_said(path, content, message):

@@ -13,7 +13,7 @@ from colorgan_jax.commands.options import (
 from colorgan_jax.errors import CommandError
 from colorgan_jax.paths import replace_file
 
-_MOST_HINTS = 500
+_MOST_HINTS = 100
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:

@@ -60,8 +60,8 @@ def test_hints_make_rows_and_a_plot(tmp_path, monkeypatch, capsys):
         assert min(plot.size) > 300
 
 
-@pytest.mark.parametrize("word", ["-1", "501", "five"])
+@pytest.mark.parametrize("word", ["-1", "101", "five"])
 def test_other_numbers_are_refused(word, capsys):
     with pytest.raises(SystemExit):
         main(["evaluate", "--photos", ".", "--hints", word])
-    assert f"{word} is not a whole number from 0 to 500" in capsys.readouterr().err
+    assert f"{word} is not a whole number from 0 to 100" in capsys.readouterr().err
