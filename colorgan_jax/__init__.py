@@ -12,14 +12,18 @@ Or with photo files, whose depth, transparency and metadata are kept:
     write_photo("new.tif", colorize_photo(load_params(), photo))
 """
 
+from typing import TYPE_CHECKING, Any
+
 from colorgan_jax.errors import ColorganError
 from colorgan_jax.hint_files import read_hints
 from colorgan_jax.hints import Hints, make_hints
 from colorgan_jax.inference import colorize, colorize_photo
-from colorgan_jax.networks.discriminator import Discriminator
-from colorgan_jax.networks.generator import Generator
 from colorgan_jax.params import load_params
 from colorgan_jax.photos import Photo, read_photo, write_photo
+
+if TYPE_CHECKING:
+    from colorgan_jax.networks.discriminator import Discriminator
+    from colorgan_jax.networks.generator import Generator
 
 __version__ = "0.1.0"
 __all__ = [
@@ -36,3 +40,16 @@ __all__ = [
     "read_photo",
     "write_photo",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports the networks when they are asked for: they bring Flax."""
+    if name == "Discriminator":
+        from colorgan_jax.networks.discriminator import Discriminator
+
+        return Discriminator
+    if name == "Generator":
+        from colorgan_jax.networks.generator import Generator
+
+        return Generator
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

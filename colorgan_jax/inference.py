@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import jax
@@ -29,10 +29,12 @@ from colorgan_jax.lab import (
     levels_to_lightness,
     limit_chroma,
 )
-from colorgan_jax.networks.generator import Generator
 from colorgan_jax.params import Params, image_size
 from colorgan_jax.photos import Photo, resize_photo
 from colorgan_jax.upsampling import resize, upsample, upsample_parts
+
+if TYPE_CHECKING:
+    from colorgan_jax.networks.generator import Generator
 
 # On the host, the color maths of a large photo is done on this many pixels at a time: it
 # bounds the memory, and one compiled function serves photos of all sizes.
@@ -57,7 +59,7 @@ def predict_ab(
       ParamsError: if `params` are not a generator's.
       ValueError: if L has another shape.
     """
-    generator = Generator.from_params(params)
+    generator = _generator(params)
     size = generator.image_size
     if L.ndim != 4 or L.shape[1:] != (size, size, 1):
         raise ValueError(
@@ -65,6 +67,14 @@ def predict_ab(
         )
     ab = generator.apply({"params": params}, L, train=False)
     return ab  # pyright: ignore[reportReturnType] (a tuple for mutable collections only)
+
+
+def _generator(params: Params) -> "Generator":
+    """The folded generator that has these parameters."""
+    # Not with the module: where the program is kept, nobody needs Flax, which it brings.
+    from colorgan_jax.networks.generator import Generator
+
+    return Generator.from_params(params)
 
 
 def _predict_hinted_ab(
@@ -80,7 +90,7 @@ def _predict_hinted_ab(
     scaled = L[..., None] / L_SCALE - 1
     if hints is None:
         return jnp.multiply(saturation, predict_ab(params, scaled))
-    generator = Generator.from_params(params)
+    generator = _generator(params)
     features: Any = generator.apply(
         {"params": params}, scaled, train=False, method="encode"
     )
@@ -126,7 +136,7 @@ def colorize(
         behind two others, which is almost always a channel; or if the hints have other
         leading dimensions.
     """
-    generator = Generator.from_params(params)
+    size = image_size(params)
     L = jnp.asarray(L)
     if not jnp.issubdtype(L.dtype, jnp.floating):
         raise TypeError(f"colorize takes L as floats in [0, 100], not {L.dtype}.")
@@ -147,7 +157,6 @@ def colorize(
     if 0 in L.shape:
         return jnp.zeros((*L.shape, 3), jnp.float32)
     L = L.astype(jnp.float32)
-    size = generator.image_size
     count = math.prod(batch)
     images = L.reshape(count, *L.shape[-2:])
     if hints is not None:

@@ -28,8 +28,7 @@ import safetensors
 import safetensors.numpy
 
 from colorgan_jax.errors import ParamsError
-from colorgan_jax.networks.generator import Generator
-from colorgan_jax.networks.layers import BATCH_NORM_EPSILON
+from colorgan_jax.networks.architecture import BATCH_NORM_EPSILON, Architecture
 from colorgan_jax.paths import replace_file
 
 Params = Mapping[str, Mapping[str, jax.Array | np.ndarray]]
@@ -84,7 +83,7 @@ def image_size(params: Mapping[str, Any]) -> int:
     Raises:
       ParamsError: if they are anything else; it names the first layer that is wrong.
     """
-    return Generator.from_params(params).image_size
+    return Architecture.from_params(params).image_size
 
 
 def _is_transposed(layer: str) -> bool:

@@ -97,16 +97,29 @@ assert "matplotlib.pyplot" not in sys.modules
 def test_colorizing_loads_nothing_of_training_and_scoring():
     code = """
 import sys
-import cv2, flax, jax, numpy, PIL, tifffile  # which loads imagecodecs, where it is
+import cv2, jax, numpy, PIL, tifffile  # which loads imagecodecs, where it is
 brought = set(sys.modules)
 import colorgan_jax, colorgan_jax.__main__
 new = set(sys.modules) - brought
 new = {name.partition(".")[0] for name in new} - sys.stdlib_module_names
 print(sorted(name for name in new if name[0] != "_"))  # Cython has one of its own.
-assert "flax.training" not in sys.modules
 """
     brought = ["PIL", "colorgan_jax", "jaxtyping", "numpy", "safetensors", "simplejpeg"]
     assert run(code) == f"{brought}\n"
+
+
+def test_a_later_process_colorizes_without_flax(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
+    Image.linear_gradient("L").save(tmp_path / "old.png")
+    save_params(tmp_path / "params.safetensors", random_params(0), {})
+    code = """
+import sys
+from colorgan_jax.__main__ import main
+assert main(["colorize", "old.png", "--params=params.safetensors", "--overwrite"]) == 0
+print("flax" in sys.modules)
+"""
+    outputs = [run_program(code, folder=tmp_path).stdout for _ in range(2)]
+    assert [output.split()[-1] for output in outputs] == ["True", "False"]
 
 
 # As where the core alone is installed: the libraries of extras are not there.

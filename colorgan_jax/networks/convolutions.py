@@ -1,4 +1,4 @@
-"""The networks' convolutions: what they compute, their gradients, and their layers.
+"""The networks' convolutions: what they compute, and their gradients.
 
 They equal Flax's. In one dimension, for a large image x of 2n pixels and a small one y
 of n, the *gather* is the convolution of four taps with stride 2 and padding 1,
@@ -27,13 +27,10 @@ are faster on a CPU. Image and kernel are of the same type. `conv_down`, `conv_u
 
 import functools
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
-import flax.linen as nn
 import jax
-from flax.linen.dtypes import promote_dtype
 from jax import lax
-from jax.typing import DTypeLike
 
 from colorgan_jax.networks import cpu
 
@@ -224,57 +221,3 @@ def conv_depthwise(x: jax.Array, kernel: jax.Array, *, stride: int) -> jax.Array
     plain = functools.partial(conv_same, stride=stride)
     by_taps = functools.partial(cpu.depthwise_by_taps, stride=stride)
     return _fastest(plain, lambda *_: by_taps, x, kernel)
-
-
-class _Conv(nn.Module):
-    """What the three layers share: the parameters "kernel" and "bias" `[O]`.
-
-    Attributes:
-      features: output channels.
-      use_bias: whether there is a bias.
-      dtype: type to compute in; by default that of the input and the parameters.
-    """
-
-    convolve: ClassVar[Callable[[jax.Array, jax.Array], jax.Array]]
-
-    features: int
-    use_bias: bool = True
-    dtype: DTypeLike | None = None
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Images `[B, H, W, I]` to those of `features` channels."""
-        shape = self.kernel_shape(x.shape[-1])
-        kernel = self.param("kernel", nn.initializers.normal(0.02), shape)
-        bias = None
-        if self.use_bias:
-            bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
-        y = self.convolve(x, kernel)
-        return y if bias is None else y + bias
-
-    def kernel_shape(self, inputs: int) -> tuple[int, int, int, int]:
-        """The shape of the kernel for that many input channels."""
-        return 4, 4, inputs, self.features
-
-
-class DownConv(_Conv):
-    """`conv_down` as a layer."""
-
-    convolve = staticmethod(conv_down)
-
-
-class UpConv(_Conv):
-    """`conv_up` as a layer."""
-
-    convolve = staticmethod(conv_up)
-
-    def kernel_shape(self, inputs: int) -> tuple[int, int, int, int]:
-        """Like `DownConv`, whose adjoint it is: channels of the large image come first."""
-        return 4, 4, self.features, inputs
-
-
-class StrideOneConv(_Conv):
-    """`conv_stride_one` as a layer."""
-
-    convolve = staticmethod(conv_stride_one)

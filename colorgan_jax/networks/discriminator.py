@@ -11,8 +11,12 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from colorgan_jax.networks.convolutions import DownConv, StrideOneConv
-from colorgan_jax.networks.layers import BatchNorm, leaky_relu
+from colorgan_jax.networks.layers import (
+    BatchNorm,
+    DownConv,
+    StrideOneConv,
+    leaky_relu,
+)
 
 
 class Discriminator(nn.Module):

@@ -6,8 +6,7 @@ that the report leaves open follow pix2pix (Isola et al. 2017, "Image-to-Image T
 with Conditional Adversarial Networks", appendix 6.1).
 """
 
-import functools
-import math
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,61 +17,16 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from colorgan_jax.errors import ParamsError
 from colorgan_jax.networks import efficientnet
-from colorgan_jax.networks.convolutions import DownConv, UpConv
-from colorgan_jax.networks.layers import BatchNorm, leaky_relu
+from colorgan_jax.networks.architecture import (
+    Architecture,
+    block_widths,
+    check_encoder,
+    unet_depth,
+)
+from colorgan_jax.networks.layers import BatchNorm, DownConv, UpConv, leaky_relu
 
 DROPOUT_BLOCKS = 3
-
-ENCODERS = ("unet", "efficientnet")
-
-
-def unet_depth(image_size: int) -> int:
-    """Number of encoder (and of decoder) blocks between an image and one pixel.
-
-    Args:
-      image_size: height and width that the network sees; a power of two, 8 or more.
-
-    Raises:
-      ValueError: if it is not.
-    """
-    depth = int(math.log2(image_size)) if image_size > 0 else 0
-    if image_size < 8 or 2**depth != image_size:
-        raise ValueError(
-            f"image_size is {image_size}: it must be a power of two, 8 or more, since the"
-            " U-Net halves it down to one pixel."
-        )
-    return depth
-
-
-def check_encoder(encoder: str, image_size: int, frozen_blocks: int) -> None:
-    """Refuses what a `Generator` cannot be.
-
-    Raises:
-      ValueError: one sentence that begins with the name of the attribute at fault.
-    """
-    if encoder not in ENCODERS:
-        raise ValueError(f"encoder is {encoder}: it must be {' or '.join(ENCODERS)}.")
-    most = len(efficientnet.BLOCKS) if encoder == "efficientnet" else 0
-    if image_size < 2**most:
-        raise ValueError(
-            f"image_size is {image_size}: with the encoder {encoder} it must be"
-            f" {2**most} or more."
-        )
-    if not 0 <= frozen_blocks <= most:
-        raise ValueError(
-            f"frozen_blocks is {frozen_blocks}: with the encoder {encoder} it must be"
-            f" {f'from 0 to {most}' if most else 0}."
-        )
-
-
-def block_widths(filters: int, depth: int, maximum: int | None = None) -> list[int]:
-    """Output channels of the encoder blocks: doubling from `filters` up to `maximum`.
-
-    By default the maximum is 8 times `filters`, as in pix2pix.
-    """
-    return [min(filters * 2**block, maximum or 8 * filters) for block in range(depth)]
 
 
 class _Block(nn.Module):
@@ -223,32 +177,8 @@ class Generator(nn.Module):
         Raises:
           ParamsError: if they are anything else; it names the first layer that is wrong.
         """
-        if "batch_stats" in params or "params" in params:
-            raise ParamsError(
-                "These are the variables of a Generator; pass them through"
-                " fold_batch_norm first."
-            )
-        is_efficientnet = any(name.startswith("bottleneck_") for name in params)
-        encoders = sum(name.startswith("encoder_") for name in params)
-        depth = encoders + (len(efficientnet.BLOCKS) if is_efficientnet else 0)
-        if depth < 3:
-            raise ParamsError(
-                f"These are not the parameters of a generator: no encoder_{depth + 1}."
-            )
-        widths = {
-            name: _bias_size(layer)
-            for name, layer in params.items()
-            if name.startswith(("encoder_", "decoder_"))
-        }
-        generator = cls(
-            filters=widths.get(f"decoder_{depth - 1}", 0),
-            maximum_filters=max(widths.values()),
-            image_size=2**depth,
-            encoder="efficientnet" if is_efficientnet else "unet",
-            folded=True,
-        )
-        _check_layers(params, generator)
-        return generator
+        architecture = Architecture.from_params(params)
+        return cls(**dataclasses.asdict(architecture), folded=True)
 
     @property
     def frozen_layers(self) -> tuple[str, ...]:
@@ -326,62 +256,3 @@ class Generator(nn.Module):
 
     def _is_efficientnet(self, block: int) -> bool:
         return self.encoder == "efficientnet" and block <= len(efficientnet.BLOCKS)
-
-
-def _bias_size(layer: Mapping[str, Any]) -> int:
-    """Output channels of a layer, 0 where its parameters do not tell."""
-    shape = jnp.shape(layer["bias"]) if "bias" in layer else ()
-    return shape[0] if shape else 0
-
-
-def _check_layers(params: Mapping[str, Any], generator: Generator) -> None:
-    """Refuses parameters that are not those of a folded generator."""
-    expected = layer_shapes(generator)  # pyright: ignore[reportArgumentType] (hashable)
-    if unknown := sorted(set(params) - set(expected)):
-        depth = unet_depth(generator.image_size)
-        raise ParamsError(f"A generator of depth {depth} has no layer {unknown[0]}.")
-    for name, arrays in expected.items():
-        for array in arrays:
-            if array not in params.get(name, {}):
-                raise ParamsError(f"The parameters lack {name}.{array}.")
-    for name, arrays in expected.items():
-        for array, shape in arrays.items():
-            actual = jnp.shape(params[name][array])
-            if actual != shape:
-                raise ParamsError(
-                    f"{name}.{array} has shape {actual} instead of {shape}."
-                )
-
-
-@functools.lru_cache(maxsize=16)
-def layer_shapes(generator: Generator) -> dict[str, dict[str, tuple[int, ...]]]:
-    """The parameters of a folded generator, as its `init` would make them.
-
-    From what the layers say of their kernels: `init` traces the whole network, which would
-    be a third of the time that colorizing one photo takes.
-
-    Returns:
-      Layer -> "kernel" or "bias" -> shape, the encoder's layers first.
-    """
-    depth = unet_depth(generator.image_size)
-    widths = block_widths(generator.filters, depth, generator.maximum_filters)
-    kernels: dict[str, tuple[int, ...]] = {}
-    features = [1]  # channels of L, and of the output of each block of the encoder
-    for block, width in enumerate(widths, start=1):
-        if generator._is_efficientnet(block):
-            kernels |= efficientnet.kernel_shapes(block)
-            width = efficientnet.BLOCKS[block - 1][-1].outputs
-        else:
-            kernels[f"encoder_{block}"] = DownConv(width).kernel_shape(features[-1])
-        features.append(width)
-    inputs = features.pop()
-    for block, width in enumerate([*widths[-2::-1], 2], start=1):
-        kernels[f"decoder_{block}"] = UpConv(width).kernel_shape(inputs)
-        inputs = width + features.pop()
-    return {
-        name: {
-            "kernel": shape,
-            "bias": (shape[2] if name.startswith("decoder_") else shape[3],),
-        }
-        for name, shape in kernels.items()
-    }

@@ -10,7 +10,7 @@ import ml_collections
 from absl import logging
 
 from colorgan_jax.errors import TrainingError
-from colorgan_jax.networks.generator import check_encoder, unet_depth
+from colorgan_jax.networks.architecture import check_encoder, unet_depth
 from colorgan_jax.paths import replace_file
 from colorgan_jax.photos import NEARLY_GRAY
 from colorgan_jax.training.checkpoint import has_checkpoint

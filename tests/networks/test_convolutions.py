@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from colorgan_jax.networks import convolutions as layers
+from colorgan_jax.networks import convolutions, layers
 
 FLAX_LAYERS = {
     "conv_down": (nn.Conv, {"strides": 2, "padding": 1}),
@@ -94,7 +94,7 @@ def test_value_and_gradients_are_those_of_flax(name, shape):
 
     arguments = (x, kernel, y_gradient)
     for actual, expected in zip(
-        value_and_gradients(getattr(layers, name))(*arguments),
+        value_and_gradients(getattr(convolutions, name))(*arguments),
         value_and_gradients(flax_convolution(name))(*arguments),
         strict=True,
     ):
@@ -113,7 +113,7 @@ def test_values_and_gradients_are_of_the_type_of_the_operands(name, channels):
     wide = [np.asarray(argument, np.float32) for argument in narrow]
 
     for actual, expected in zip(
-        value_and_gradients(getattr(layers, name))(*narrow),
+        value_and_gradients(getattr(convolutions, name))(*narrow),
         value_and_gradients(flax_convolution(name))(*wide),
         strict=True,
     ):
@@ -124,17 +124,17 @@ def test_values_and_gradients_are_of_the_type_of_the_operands(name, channels):
 @pytest.mark.parametrize(
     ("convolve", "size", "stride"),
     [
-        (layers.conv_same, 1, 1),
-        (layers.conv_same, 3, 2),
-        (layers.conv_depthwise, 3, 1),
-        (layers.conv_depthwise, 3, 2),
-        (layers.conv_depthwise, 5, 1),
-        (layers.conv_depthwise, 5, 2),
+        (convolutions.conv_same, 1, 1),
+        (convolutions.conv_same, 3, 2),
+        (convolutions.conv_depthwise, 3, 1),
+        (convolutions.conv_depthwise, 3, 2),
+        (convolutions.conv_depthwise, 5, 1),
+        (convolutions.conv_depthwise, 5, 2),
     ],
 )
 def test_convolutions_of_efficientnet_are_those_of_flax(convolve, size, stride):
     channels = 6
-    groups = channels if convolve is layers.conv_depthwise else 1
+    groups = channels if convolve is convolutions.conv_depthwise else 1
     x = normal(2, 48, 6, channels)
     kernel = normal(size, size, channels // groups, channels, seed=1)
     gradient = normal(2, 48 // stride, 6 // stride, channels, seed=2)
@@ -162,19 +162,27 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 @pytest.mark.parametrize(
     ("convolve", "image_shape", "kernel_shape"),
     [
-        (layers.conv_down, (4, 6, 3), (4, 4, 3, 5)),
-        (layers.conv_down, (16, 16, 64), (4, 4, 64, 128)),
-        (layers.conv_down, (2, 2, 512), (4, 4, 512, 512)),
-        (layers.conv_up, (4, 6, 3), (4, 4, 5, 3)),
-        (layers.conv_up, (8, 8, 128), (4, 4, 64, 128)),
-        (layers.conv_up, (1, 1, 512), (4, 4, 512, 512)),
-        (layers.conv_stride_one, (4, 6, 3), (4, 4, 3, 5)),
-        (layers.conv_stride_one, (16, 16, 128), (4, 4, 128, 64)),
-        (layers.conv_stride_one, (4, 4, 512), (4, 4, 512, 1)),
-        (layers.conv_same, (6, 6, 8), (1, 1, 8, 5)),
-        (functools.partial(layers.conv_same, stride=2), (6, 6, 3), (3, 3, 3, 5)),
-        (functools.partial(layers.conv_depthwise, stride=1), (6, 6, 96), (5, 5, 1, 96)),
-        (functools.partial(layers.conv_depthwise, stride=2), (6, 6, 96), (3, 3, 1, 96)),
+        (convolutions.conv_down, (4, 6, 3), (4, 4, 3, 5)),
+        (convolutions.conv_down, (16, 16, 64), (4, 4, 64, 128)),
+        (convolutions.conv_down, (2, 2, 512), (4, 4, 512, 512)),
+        (convolutions.conv_up, (4, 6, 3), (4, 4, 5, 3)),
+        (convolutions.conv_up, (8, 8, 128), (4, 4, 64, 128)),
+        (convolutions.conv_up, (1, 1, 512), (4, 4, 512, 512)),
+        (convolutions.conv_stride_one, (4, 6, 3), (4, 4, 3, 5)),
+        (convolutions.conv_stride_one, (16, 16, 128), (4, 4, 128, 64)),
+        (convolutions.conv_stride_one, (4, 4, 512), (4, 4, 512, 1)),
+        (convolutions.conv_same, (6, 6, 8), (1, 1, 8, 5)),
+        (functools.partial(convolutions.conv_same, stride=2), (6, 6, 3), (3, 3, 3, 5)),
+        (
+            functools.partial(convolutions.conv_depthwise, stride=1),
+            (6, 6, 96),
+            (5, 5, 1, 96),
+        ),
+        (
+            functools.partial(convolutions.conv_depthwise, stride=2),
+            (6, 6, 96),
+            (3, 3, 1, 96),
+        ),
     ],
 )
 def test_one_export_serves_any_batch_size_and_platform(
@@ -203,7 +211,7 @@ def test_one_export_serves_any_batch_size_and_platform(
 def test_vmap_is_the_convolution_of_each(name, channels):
     x = normal(3, 1, 2, 2, channels)
     kernels = normal(3, *kernel_shape(name, channels, 128), seed=1)
-    convolve = getattr(layers, name)
+    convolve = getattr(convolutions, name)
 
     def gradients(convolution):
         def total(x, kernel):
@@ -237,7 +245,7 @@ def test_a_batch_sharded_over_devices_gives_the_same(name, size, channels):
 
         return jax.jit(jax.grad(total, argnums=(0, 1)))
 
-    x_gradient, kernel_gradient = sum_and_gradients(getattr(layers, name))(
+    x_gradient, kernel_gradient = sum_and_gradients(getattr(convolutions, name))(
         sharded_x, replicated_kernel
     )
     expected = sum_and_gradients(flax_convolution(name))(x, kernel)
@@ -254,7 +262,7 @@ def test_an_accelerator_gets_the_convolutions_that_it_has_fast_code_for(
     """Exported for a GPU from a machine without one, in sizes of a CPU's other forms."""
     x = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
     kernel = jax.ShapeDtypeStruct((4, 4, channels, channels), jnp.float32)
-    convolution = getattr(layers, name)
+    convolution = getattr(convolutions, name)
     y = jax.eval_shape(convolution, x, kernel)
     function = value_and_gradients(convolution)
     program = jax.export.export(function, platforms=["cuda"])(x, kernel, y)
@@ -270,7 +278,7 @@ def test_one_export_has_the_form_of_each_platform(name, size, channels):
     """With a known batch size, a CPU runs forms of its own."""
     x = normal(2, size, size, channels)
     kernel = normal(*kernel_shape(name, channels, 96), seed=1)
-    convolution = jax.jit(getattr(layers, name))
+    convolution = jax.jit(getattr(convolutions, name))
     export = jax.export.export(convolution, platforms=PLATFORMS)(x, kernel)
     actual = jax.export.deserialize(export.serialize()).call(x, kernel)
     assert_equal_but_for_rounding(actual, flax_convolution(name)(x, kernel))
@@ -279,7 +287,7 @@ def test_one_export_has_the_form_of_each_platform(name, size, channels):
 @pytest.mark.parametrize("shape", [(1, 3, 4, 2), (1, 4, 5, 2)])
 def test_an_odd_size_cannot_be_halved(shape):
     with pytest.raises(ValueError, match="must be even"):
-        layers.conv_down(jnp.zeros(shape), jnp.zeros((4, 4, 2, 1)))
+        convolutions.conv_down(jnp.zeros(shape), jnp.zeros((4, 4, 2, 1)))
 
 
 @pytest.mark.parametrize("use_bias", [True, False])

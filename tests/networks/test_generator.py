@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from colorgan_jax.networks.architecture import Architecture, unet_depth
 from colorgan_jax.networks.discriminator import Discriminator
-from colorgan_jax.networks.generator import Generator, layer_shapes, unet_depth
+from colorgan_jax.networks.generator import Generator
 
 # Block: (output height and width, output channels, parameters). A 4x4 convolution has
 # 16 * inputs * outputs weights; BatchNorm has 2 * outputs parameters, and where there
@@ -131,8 +132,16 @@ def test_the_parameters_that_are_expected_are_those_of_flax(generator):
     init = functools.partial(generator.init, train=False)
     made = jax.eval_shape(init, jax.random.key(0), L)["params"]
     shapes = jax.tree.map(lambda array: array.shape, made)
-    assert layer_shapes(generator) == shapes
-    assert list(layer_shapes(generator))[-1] == f"decoder_{unet_depth(L.shape[1])}"
+    architecture = Architecture(
+        generator.filters,
+        generator.maximum_filters,
+        generator.image_size,
+        generator.encoder,
+    )
+    assert architecture.layer_shapes() == shapes
+    assert list(architecture.layer_shapes())[-1] == (
+        f"decoder_{unet_depth(L.shape[1])}"
+    )
 
 
 def test_discriminator_is_the_reports():
