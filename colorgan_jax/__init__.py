@@ -12,18 +12,18 @@ Or with photo files, whose depth, transparency and metadata are kept:
     write_photo("new.tif", colorize_photo(load_params(), photo))
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from colorgan_jax.errors import ColorganError
-from colorgan_jax.hint_files import read_hints
-from colorgan_jax.hints import Hints, make_hints
-from colorgan_jax.inference import colorize, colorize_photo
-from colorgan_jax.params import load_params
-from colorgan_jax.photos import Photo, read_photo, write_photo
-
 if TYPE_CHECKING:
+    from colorgan_jax.errors import ColorganError
+    from colorgan_jax.hint_files import read_hints
+    from colorgan_jax.hints import Hints, make_hints
+    from colorgan_jax.inference import colorize, colorize_photo
     from colorgan_jax.networks.discriminator import Discriminator
     from colorgan_jax.networks.generator import Generator
+    from colorgan_jax.params import load_params
+    from colorgan_jax.photos import Photo, read_photo, write_photo
 
 __version__ = "0.1.0"
 __all__ = [
@@ -41,15 +41,29 @@ __all__ = [
     "write_photo",
 ]
 
+# Where each of them is.
+_MODULES = {
+    "ColorganError": "errors",
+    "Discriminator": "networks.discriminator",
+    "Generator": "networks.generator",
+    "Hints": "hints",
+    "Photo": "photos",
+    "colorize": "inference",
+    "colorize_photo": "inference",
+    "load_params": "params",
+    "make_hints": "hints",
+    "read_hints": "hint_files",
+    "read_photo": "photos",
+    "write_photo": "photos",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """Imports the networks when they are asked for: they bring Flax."""
-    if name == "Discriminator":
-        from colorgan_jax.networks.discriminator import Discriminator
+    """Imports what is asked for and no more: JAX takes a second, and Flax some of another."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
 
-        return Discriminator
-    if name == "Generator":
-        from colorgan_jax.networks.generator import Generator
 
-        return Generator
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -99,7 +99,8 @@ def test_colorizing_loads_nothing_of_training_and_scoring():
 import sys
 import cv2, jax, numpy, PIL, tifffile  # which loads imagecodecs, where it is
 brought = set(sys.modules)
-import colorgan_jax, colorgan_jax.__main__
+import colorgan_jax.commands.colorize, colorgan_jax.commands.evaluate
+import colorgan_jax.commands.survey
 new = set(sys.modules) - brought
 new = {name.partition(".")[0] for name in new} - sys.stdlib_module_names
 print(sorted(name for name in new if name[0] != "_"))  # Cython has one of its own.
@@ -108,14 +109,27 @@ print(sorted(name for name in new if name[0] != "_"))  # Cython has one of its o
     assert run(code) == f"{brought}\n"
 
 
+def test_importing_the_package_alone_takes_no_library():
+    code = """
+import sys
+import colorgan_jax
+print(sorted({"cv2", "flax", "jax", "numpy", "PIL"}.intersection(sys.modules)))
+for name in colorgan_jax.__all__:
+    assert getattr(colorgan_jax, name).__name__ == name
+    assert name in dir(colorgan_jax)
+"""
+    assert run(code) == "[]\n"
+
+
 def test_a_later_process_colorizes_without_flax(tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
     Image.linear_gradient("L").save(tmp_path / "old.png")
     save_params(tmp_path / "params.safetensors", random_params(0), {})
     code = """
-import sys
+import gc, sys
 from colorgan_jax.__main__ import main
 assert main(["colorize", "old.png", "--params=params.safetensors", "--overwrite"]) == 0
+assert gc.isenabled()
 print("flax" in sys.modules)
 """
     outputs = [run_program(code, folder=tmp_path).stdout for _ in range(2)]
