@@ -1,9 +1,11 @@
-"""What the tests of commands share: an empty folder, tiny random parameters."""
+"""What the tests of commands share: an empty folder, tiny random parameters,
+and running `colorgan colorize` with them."""
 
 import jax
 import pytest
 from tiny_generator import random_params
 
+from colorgan_jax.__main__ import main
 from colorgan_jax.params import save_params
 
 
@@ -30,3 +32,15 @@ def params(tmp_path_factory):
     path = tmp_path_factory.mktemp("workdir") / "params.safetensors"
     save_params(path, random_params(seed=0), {})
     return str(path)
+
+
+@pytest.fixture
+def colorize(params, capsys):
+    """Runs the command and returns its status, the lines of results, and those of errors."""
+
+    def run(*words):
+        status = main(["colorize", *map(str, words), "--params", params])
+        output = capsys.readouterr()
+        return status, output.out.splitlines(), output.err.splitlines()
+
+    return run

@@ -29,18 +29,6 @@ def save_hints(path, *hints):
     Path(path).write_text(json.dumps({"version": 1, "hints": hints}))
 
 
-@pytest.fixture
-def colorize(params, capsys):
-    """Runs the command and returns its status, the lines of results, and those of errors."""
-
-    def run(*words):
-        status = main(["colorize", *map(str, words), "--params", params])
-        output = capsys.readouterr()
-        return status, output.out.splitlines(), output.err.splitlines()
-
-    return run
-
-
 def test_the_spot_of_a_hint_gets_its_color(colorize, params):
     save_photo("old.png")
     save_hints("colors.json", RED, BLUE)

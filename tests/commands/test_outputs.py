@@ -14,7 +14,6 @@ import tifffile
 from PIL import Image
 
 from colorgan_jax import paths
-from colorgan_jax.__main__ import main
 from colorgan_jax.commands import rendering
 from colorgan_jax.commands.outputs import MANIFEST
 from colorgan_jax.errors import PhotoError
@@ -39,18 +38,6 @@ def state(folder="."):
         for path in sorted(Path(folder).rglob("*"))
         if path.is_file()
     }
-
-
-@pytest.fixture
-def colorize(params, capsys):
-    """Runs the command and returns its status, the lines of results, and those of errors."""
-
-    def run(*words):
-        status = main(["colorize", *map(str, words), "--params", params])
-        output = capsys.readouterr()
-        return status, output.out.splitlines(), output.err.splitlines()
-
-    return run
 
 
 @pytest.mark.parametrize("provenance", [[], ["--no-provenance"]])
