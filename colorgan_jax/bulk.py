@@ -104,23 +104,17 @@ def colorize_photos(
     size = image_size(params)
 
     def colorize(group: "_Group[Item]", threads: ThreadPoolExecutor) -> None:
-        readable = [
-            future
-            for future in group.futures
+        readable = {
+            place: (photo, future.result())
+            for place, (photo, future) in enumerate(
+                zip(group.photos, group.futures, strict=True)
+            )
             if not isinstance(future.exception(), PhotoError)
-        ]
-        seen = [
-            (future.result().seen, hints(photo))
-            for photo, future in zip(group.photos, group.futures, strict=True)
-            if future in readable
-        ]
-        colors = iter(_predict(params, seen, saturation))
-        pairs = zip(group.photos, group.futures, strict=True)
-        for place, (photo, future) in enumerate(pairs):
-            if future in readable:
-                group.futures[place] = threads.submit(
-                    finish, photo, future.result(), next(colors)
-                )
+        }
+        seen = [(gray.seen, hints(photo)) for photo, gray in readable.values()]
+        colors = _predict(params, seen, saturation)
+        for (place, (photo, gray)), ab in zip(readable.items(), colors, strict=True):
+            group.futures[place] = threads.submit(finish, photo, gray, ab)
 
     def finish(photo: Item, gray: _Gray, ab: np.ndarray) -> Value:
         pixels = paint_photo(gray.L, ab, dtype=gray.photo.pixels.dtype)
