@@ -24,6 +24,7 @@ from timing import describe_machine
 from colorgan_jax import Generator, load_params, make_hints
 from colorgan_jax.hints import Hints, spread_hints
 from colorgan_jax.inference import paint_photo, photo_lightness, what_the_network_sees
+from colorgan_jax.lab import L_SCALE
 
 
 def main() -> None:
@@ -66,7 +67,7 @@ def main() -> None:
     def look(seen: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
         """The network's ab and features."""
         variables = {"params": params}
-        scaled = seen[None, ..., None] / 50 - 1
+        scaled = seen[None, ..., None] / L_SCALE - 1
         features = generator.apply(variables, scaled, train=False, method="encode")
         ab = generator.apply(variables, features, train=False, method="decode")
         return ab[0], [block[0] for block in features]

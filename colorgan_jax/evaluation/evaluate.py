@@ -254,7 +254,7 @@ def colorizations(
     """
     lab = np.asarray(rgb_to_lab(real))
     L = lab[..., 0]
-    given = {None: None} | {
+    given = {0: None} | {
         count: draw_hints(lab[..., 1:], numbers, count) for count in hints
     }
     rows: dict[str, jax.Array | np.ndarray] = {
@@ -272,9 +272,9 @@ def colorizations(
     return rows
 
 
-def row_with_hints(model: str, count: int | None) -> str:
-    """The row of the table for a model with so many hints, or None."""
-    if not count:
+def row_with_hints(model: str, count: int) -> str:
+    """The row of the table for a model with so many hints."""
+    if count == 0:
         return model
     return f"{model}, {count} hint{'s' if count > 1 else ''}"
 
