@@ -50,10 +50,14 @@ def fold_batch_norm(variables: Mapping[str, Any]) -> Params:
       variables: {"params", "batch_stats"} of a `Generator`. May be traced by `jit`.
 
     Returns:
-      The folded parameters, as laid out at the top of this module.
+      The folded parameters, as laid out at the top of this module. Those of a generator
+      that was trained folded stay as they are.
     """
     folded = {}
     for name, block in variables["params"].items():
+        if "kernel" in block:
+            folded[name] = block
+            continue
         if "conv" not in block:  # EfficientNet's: convolutions alone.
             folded |= jax.tree.map(lambda array: array.astype(jnp.float32), block)
             continue

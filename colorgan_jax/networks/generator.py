@@ -147,8 +147,9 @@ class Generator(nn.Module):
       encoder: "unet", the report's, or "efficientnet", which takes 32x32 pixels or more.
       frozen_blocks: how many of EfficientNet's blocks, from the outermost, training
         leaves as they are.
-      folded: whether BatchNorm is folded into the convolutions. `train` must then be
-        False, and "params" is laid out as at the top of `params`.
+      folded: whether BatchNorm is folded into the convolutions. "params" is then laid
+        out as at the top of `params`, and training differs from inference by dropout
+        alone.
       dtype: type to compute in. Parameters, statistics of BatchNorm and the result are
         float32 whatever it is.
     """
@@ -182,8 +183,13 @@ class Generator(nn.Module):
 
     @property
     def frozen_layers(self) -> tuple[str, ...]:
-        """Names of the blocks that training leaves as they are."""
-        return tuple(f"encoder_{block}" for block in range(1, self.frozen_blocks + 1))
+        """Names in "params" of what training leaves as it is."""
+        blocks = range(1, self.frozen_blocks + 1)
+        if self.folded:  # EfficientNet's layers then stand by themselves.
+            return tuple(
+                layer for block in blocks for layer in efficientnet.kernel_shapes(block)
+            )
+        return tuple(f"encoder_{block}" for block in blocks)
 
     def setup(self) -> None:
         """Builds the blocks, as Flax asks it to."""

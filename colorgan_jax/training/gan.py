@@ -119,7 +119,8 @@ def create_state(
         fields = {
             "apply_fn": network.apply,
             "tx": optax.adam(learning_rate, b1=beta1, b2=beta2),
-            "batch_stats": variables["batch_stats"],
+            # Folded generators have none.
+            "batch_stats": variables.get("batch_stats", {}),
         }
         if not frozen_layers:
             return NetworkState.create(params=params, **fields)
@@ -265,7 +266,7 @@ def train_step(
     metrics |= parts
     metrics["generator_gradient_norm"] = optax.tree.norm(gradient)
     generator = generator.apply_gradients(
-        grads=gradient, batch_stats=generator_updates["batch_stats"]
+        grads=gradient, batch_stats=generator_updates.get("batch_stats", {})
     )
 
     # While the average is younger than its horizon it follows faster, so that it soon

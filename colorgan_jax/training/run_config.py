@@ -10,7 +10,12 @@ import ml_collections
 from absl import logging
 
 from colorgan_jax.errors import TrainingError
-from colorgan_jax.networks.architecture import check_encoder, unet_depth
+from colorgan_jax.networks.architecture import (
+    Architecture,
+    check_encoder,
+    unet_depth,
+)
+from colorgan_jax.params import RELEASED_PARAMS, Params, load_params
 from colorgan_jax.paths import replace_file
 from colorgan_jax.photos import NEARLY_GRAY
 from colorgan_jax.training.checkpoint import has_checkpoint
@@ -72,6 +77,7 @@ _RULES = (
 # values are those of a config.json from before the name was there.
 ARCHITECTURE = {
     "image_size": None,
+    "initial_params": None,
     "generator.filters": None,
     "generator.maximum_filters": None,
     "generator.encoder": "unet",
@@ -139,12 +145,42 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         )
 
 
-def check_pretrained(config: ml_collections.ConfigDict) -> None:
-    """Refuses to start from a pre-trained network that is not installed.
+def load_initial_params(name: str) -> Params:
+    """The parameters that a run starts from: released ones, or any others.
+
+    Args:
+      name: "released", or a path as for `params.load_params`.
 
     Raises:
-      TrainingError: says how to install it.
+      ParamsError: as `params.load_params`.
     """
+    return load_params(RELEASED_PARAMS if name == "released" else name)
+
+
+def check_pretrained(config: ml_collections.ConfigDict) -> None:
+    """Refuses to start from what is not there, or is of another generator.
+
+    Raises:
+      TrainingError: says what to install, or what differs.
+      ParamsError: as `load_initial_params`.
+    """
+    if config.initial_params is not None:
+        actual = Architecture.from_params(load_initial_params(config.initial_params))
+        wanted = Architecture(
+            config.generator.filters,
+            config.generator.maximum_filters,
+            config.image_size,
+            config.generator.encoder,
+        )
+        if actual.layer_shapes() != wanted.layer_shapes():
+            raise TrainingError(
+                f"--config.initial_params is {config.initial_params}, of another"
+                f" generator than the config: image_size={actual.image_size},"
+                f" generator.filters={actual.filters},"
+                f" generator.maximum_filters={actual.maximum_filters},"
+                f" generator.encoder={actual.encoder}."
+            )
+        return
     if config.generator.encoder == "efficientnet" and not pretrained.is_available():
         raise TrainingError(
             f"--config.generator.encoder is efficientnet: {pretrained.HOW_TO_INSTALL}."

@@ -23,6 +23,7 @@ from colorgan_jax.training.run_config import (
     check_config,
     check_pretrained,
     check_workdir,
+    load_initial_params,
     write_config,
 )
 from colorgan_jax.training.split import read_split, write_split
@@ -214,7 +215,12 @@ def new_state(
     dtype = jnp.dtype(config.compute_dtype)
     return gan.create_state(
         jax.random.key(config.seed, impl=RANDOM_GENERATOR),
-        Generator(image_size=config.image_size, dtype=dtype, **config.generator),
+        Generator(
+            image_size=config.image_size,
+            folded=config.initial_params is not None,
+            dtype=dtype,
+            **config.generator,
+        ),
         Discriminator(dtype=dtype, **config.discriminator),
         learning_rate=schedules.learning_rate(config, steps_per_epoch),
         # The discriminator's own steps begin later.
@@ -230,6 +236,8 @@ def new_state(
 def load_pretrained(config: ml_collections.ConfigDict) -> dict | None:
     """Parameters that a new generator starts from in place of random ones."""
     check_pretrained(config)
+    if config.initial_params is not None:
+        return dict(load_initial_params(config.initial_params))
     if config.generator.encoder == "efficientnet":
         return pretrained.efficientnet_encoder()
     return None
