@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from colorgan_jax.errors import ColorganError
     from colorgan_jax.hint_files import read_hints
     from colorgan_jax.hints import Hints, make_hints
-    from colorgan_jax.inference import colorize, colorize_photo
+    from colorgan_jax.inference import colorize, colorize_photo, where_to_ask
     from colorgan_jax.networks.discriminator import Discriminator
     from colorgan_jax.networks.generator import Generator
     from colorgan_jax.params import load_params
@@ -38,6 +38,7 @@ __all__ = [
     "make_hints",
     "read_hints",
     "read_photo",
+    "where_to_ask",
     "write_photo",
 ]
 
@@ -54,6 +55,7 @@ _MODULES = {
     "make_hints": "hints",
     "read_hints": "hint_files",
     "read_photo": "photos",
+    "where_to_ask": "inference",
     "write_photo": "photos",
 }
 

@@ -37,6 +37,10 @@ _SMALLEST_RADIUS = 1e-4
 # How often what the spots' means lack of the hints' colors is spread once more. With twice,
 # 99 % of the spots of random hints come to within 1.7 of ab.
 _REFINEMENTS = 2
+# Where hints are suggested: so many places a side.
+_CANDIDATES = 16
+# Mean absolute error of the released weights' a and b at L = 50, in units of CIE ab.
+_ERROR = 10.0
 # Of features: those that vary less are no difference.
 _NO_VARIANCE = 1e-6
 
@@ -75,6 +79,8 @@ class Kernel:
         and all of a block together a variance of 1.
       noise: variance of what is peculiar to a hint's spot and does not reach beyond it.
       spot: how far that reaches, in radiuses of the hint.
+      extremes: variance at black and at white, where sRGB has hardly any colors. At
+        L = 50 it is 1, and between them a parabola.
     """
 
     position: float = 2.0
@@ -83,6 +89,7 @@ class Kernel:
     features: tuple[tuple[int, float], ...] = ((3, 4.5), (4, 3.2), (5, 2.3))
     noise: float = 0.05
     spot: float = 3.0
+    extremes: float = 1 / 6
 
 
 def make_hints(
@@ -146,34 +153,12 @@ def spread_hints(
       and the confidence [H, W] in [0, 1]: the part of the prior variance that the hints
       take away, 0 without any.
     """
-    positions, colors, radius, mask = jax.tree.map(jnp.asarray, hints)
-    # Whatever padding holds, it must not get into the sums.
-    positions, colors = (
-        jnp.where(mask[:, None], array, 0) for array in (positions, colors)
-    )
-    radius = jnp.where(mask, jnp.maximum(radius, _SMALLEST_RADIUS), 1)
-
+    positions, colors, radius, mask = _without_padding(hints)
     ab = jnp.asarray(ab)
-    looks = jnp.concatenate([jnp.asarray(L)[..., None], AB_SCALE * ab], axis=-1)
-    spots = _Places(positions, _means_over_spots(looks, positions, radius), radius)
-    centers = _centers(*L.shape)
-    pixels = _Places(
-        centers, looks.reshape(-1, 3), _radius_at(centers, positions, radius, mask)
+    spots, between, across = _covariances(
+        positions, radius, mask, jnp.asarray(L), ab, features, kernel
     )
-    compared = [
-        (jnp.asarray(features[block - 1]), width)
-        for block, width in kernel.features
-        if block <= len(features)
-    ]
-    contents = _compare_features(compared, positions, radius, L.shape)
-    between, across = (
-        _covariance(spots, places, content, kernel)
-        for places, content in zip((spots, pixels), contents, strict=True)
-    )
-
-    between = jnp.where(mask[:, None] & mask, between, 0)
     between += jnp.diag(jnp.where(mask, _JITTER, 1))
-    across = jnp.where(mask[:, None], across, 0)
     lower = jnp.linalg.cholesky(between)
     missing = jnp.where(mask[:, None], colors - spots.look[:, 1:], 0)
     weights = jax.scipy.linalg.cho_solve((lower, True), missing)
@@ -194,11 +179,101 @@ def spread_hints(
     # By the inverse, since solving for so many columns takes XLA much longer on a CPU.
     inverse = jax.scipy.linalg.solve_triangular(lower, jnp.eye(len(lower)), lower=True)
     known = jnp.einsum("jk,kp->jp", inverse, across, precision="highest")
-    confidence = jnp.sum(known**2, axis=0) / (1 + kernel.noise)
-    return (
-        ab + correction(weights) / AB_SCALE,
-        jnp.clip(confidence, 0, 1).reshape(L.shape),
+    prior = _variance(jnp.asarray(L), kernel) * (1 + kernel.noise)
+    confidence = jnp.sum(known**2, axis=0).reshape(prior.shape) / prior
+    return ab + correction(weights) / AB_SCALE, jnp.clip(confidence, 0, 1)
+
+
+def expected_error(
+    L: Float[Array | np.ndarray, "H W"],
+    confidence: Float[Array | np.ndarray, "H W"] | float = 0.0,
+    *,
+    kernel: Kernel = Kernel(),
+) -> Float[Array, "H W"]:
+    """How far the colors are likely to be off: the map of uncertainty.
+
+    Args:
+      L: CIE lightness in [0, 100].
+      confidence: from `spread_hints`; without hints 0.
+      kernel: as there.
+
+    Returns:
+      The mean absolute error of a and of b [H, W], in units of CIE ab.
+    """
+    variance = _variance(jnp.asarray(L), kernel) * (1 - jnp.asarray(confidence))
+    return _ERROR * jnp.sqrt(variance)
+
+
+def suggest_hints(
+    hints: Hints | None,
+    L: Float[Array | np.ndarray, "H W"],
+    ab: Float[Array | np.ndarray, "H W 2"],
+    features: Sequence[Float[Array | np.ndarray, "_ _ _"]],
+    *,
+    count: int = 1,
+    kernel: Kernel = Kernel(),
+) -> Float[Array, "{count} 2"]:
+    """Where further hints would tell most: the places to ask a person about.
+
+    One after the other, each where a hint takes most of the variance that is left from the
+    whole photo. Their colors need not be known for that. Pure, and fit for `jit` and
+    `vmap`.
+
+    Args:
+      hints: those that there are already, as for `spread_hints`, if any.
+      L: as for `spread_hints`.
+      ab: as for `spread_hints`.
+      features: as for `spread_hints`.
+      count: how many places.
+      kernel: the widths.
+
+    Returns:
+      Positions (y, x), as fractions of the height and the width, the best first: centers of
+      cells of a grid of 16x16.
+    """
+    size = tuple(min(length, _GRID) for length in L.shape)
+    L, ab = (resize(image, *size) for image in (jnp.asarray(L)[..., None], ab))
+    candidates = _centers(_CANDIDATES, _CANDIDATES)
+    positions = candidates
+    radius = jnp.full(len(candidates), DEFAULT_RADIUS)
+    mask = jnp.ones(len(candidates), bool)
+    if hints is not None:
+        spots, _, radiuses, are_hints = _without_padding(hints)
+        positions = jnp.concatenate([spots, positions])
+        radius = jnp.concatenate([radiuses, radius])
+        mask = jnp.concatenate([are_hints, mask])
+    given = len(mask) - len(candidates)
+    _, between, across = _covariances(
+        positions, radius, mask, L[..., 0], ab, features, kernel
     )
+
+    def tell(covariances: tuple[jax.Array, jax.Array], spot: jax.Array):
+        """The covariances that are left when the color of a spot is known."""
+        between, across = covariances
+        share = between[:, spot] / (between[spot, spot] + _JITTER)
+        left = between - share[:, None] * between[spot]
+        return (left, across - share[:, None] * across[spot]), None
+
+    def choose(covariances: tuple[jax.Array, jax.Array], _: None):
+        between, across = covariances
+        taken = jnp.sum(across**2, axis=-1) / (jnp.diagonal(between) + _JITTER)
+        best = jnp.argmax(taken[given:])
+        return tell(covariances, given + best)[0], candidates[best]
+
+    left, _ = jax.lax.scan(tell, (between, across), jnp.arange(given))
+    return jax.lax.scan(choose, left, length=count)[1]
+
+
+def _without_padding(
+    hints: Hints,
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """The fields of hints. Whatever padding holds, it must not get into the sums."""
+    positions, colors, radius, mask = jax.tree.map(jnp.asarray, hints)
+    positions, colors = (
+        jnp.where(mask[:, None], array, 0) for array in (positions, colors)
+    )
+    radius = jnp.where(mask, jnp.maximum(radius, _SMALLEST_RADIUS), 1)
+    return positions, colors, radius, mask
 
 
 class _Places(NamedTuple):
@@ -207,6 +282,44 @@ class _Places(NamedTuple):
     position: Float[Array, "N 2"]
     look: Float[Array, "N 3"]
     radius: Float[Array, " N"]
+
+
+def _covariances(
+    positions: jax.Array,
+    radius: jax.Array,
+    mask: jax.Array,
+    L: jax.Array,
+    ab: jax.Array,
+    features: Sequence[Float[Array | np.ndarray, "_ _ _"]],
+    kernel: Kernel,
+) -> tuple[_Places, jax.Array, jax.Array]:
+    """What the kernel says of the spots of hints.
+
+    Returns:
+      The spots; the covariances of the differences between them [K, K], and of those with
+      the pixels [K, H W]. Where the mask is False they are 0.
+    """
+    looks = jnp.concatenate([L[..., None], AB_SCALE * ab], axis=-1)
+    spots = _Places(positions, _means_over_spots(looks, positions, radius), radius)
+    centers = _centers(*L.shape)
+    pixels = _Places(
+        centers, looks.reshape(-1, 3), _radius_at(centers, positions, radius, mask)
+    )
+    compared = [
+        (jnp.asarray(features[block - 1]), width)
+        for block, width in kernel.features
+        if block <= len(features)
+    ]
+    contents = _compare_features(compared, positions, radius, L.shape)
+    between, across = (
+        _covariance(spots, places, content, kernel)
+        for places, content in zip((spots, pixels), contents, strict=True)
+    )
+    return (
+        spots,
+        jnp.where(mask[:, None] & mask, between, 0),
+        jnp.where(mask[:, None], across, 0),
+    )
 
 
 def _covariance(
@@ -223,7 +336,14 @@ def _covariance(
     r, s = kernel.spot * spots.radius[:, None], kernel.spot * places.radius
     squares = r**2 + s**2
     peculiar = 2 * r * s / squares * jnp.exp(-apart / squares)
-    return smooth * (1 + kernel.noise * peculiar)
+    scale, scales = (jnp.sqrt(_variance(p.look[:, 0], kernel)) for p in (spots, places))
+    return scale[:, None] * scales * smooth * (1 + kernel.noise * peculiar)
+
+
+def _variance(L: jax.Array, kernel: Kernel) -> jax.Array:
+    """Of the differences at this lightness, but for the noise."""
+    room = jnp.clip(L * (100 - L) / 50**2, 0, 1)
+    return kernel.extremes + (1 - kernel.extremes) * room
 
 
 def _squared_distances(first: jax.Array, second: jax.Array) -> jax.Array:

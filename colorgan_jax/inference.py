@@ -19,7 +19,12 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Shaped
 
 from colorgan_jax.compilation import kept_jit, memory_saving_options
-from colorgan_jax.hints import Hints, spread_hints
+from colorgan_jax.hints import (
+    Hints,
+    expected_error,
+    spread_hints,
+    suggest_hints,
+)
 from colorgan_jax.lab import (
     AB_SCALE,
     L_SCALE,
@@ -87,18 +92,24 @@ def _predict_hinted_ab(
 
     L is CIE lightness in [0, 100].
     """
-    scaled = L[..., None] / L_SCALE - 1
     if hints is None:
-        return jnp.multiply(saturation, predict_ab(params, scaled))
-    generator = _generator(params)
-    features: Any = generator.apply(
-        {"params": params}, scaled, train=False, method="encode"
-    )
-    ab: Any = generator.apply(
-        {"params": params}, features, train=False, method="decode"
-    )
+        return jnp.multiply(saturation, predict_ab(params, L[..., None] / L_SCALE - 1))
+    features, ab = _look(params, L)
     spread = jax.vmap(lambda *photo: spread_hints(*photo)[0])
     return spread(hints, L, jnp.multiply(saturation, ab), features)
+
+
+def _look(
+    params: Params, L: Float[Array | np.ndarray, "B S S"]
+) -> tuple[list[jax.Array], jax.Array]:
+    """The features of photos, as of `Generator.encode`, and the network's ab in [-1, 1]."""
+    generator = _generator(params)
+
+    def apply(method: str, x: Any) -> Any:
+        return generator.apply({"params": params}, x, train=False, method=method)
+
+    features = apply("encode", L[..., None] / L_SCALE - 1)
+    return features, apply("decode", features)
 
 
 @jax.jit
@@ -137,33 +148,92 @@ def colorize(
         leading dimensions.
     """
     size = image_size(params)
-    L = jnp.asarray(L)
-    if not jnp.issubdtype(L.dtype, jnp.floating):
-        raise TypeError(f"colorize takes L as floats in [0, 100], not {L.dtype}.")
-    if L.ndim < 2 or 0 in L.shape[-2:]:
-        raise ValueError(
-            f"colorize takes L of shape [..., height, width], not {L.shape}."
-        )
-    if L.ndim > 2 and L.shape[-1] == 1:
-        raise ValueError(
-            f"colorize takes L of shape [..., height, width] without a channel axis, not"
-            f" {L.shape}: pass L[..., 0]."
-        )
-    batch = L.shape[:-2]
-    if hints is not None and hints.mask.shape[:-1] != batch:
-        raise ValueError(
-            f"L has the leading dimensions {batch}, its hints {hints.mask.shape[:-1]}."
-        )
+    L, hints = _check_images(L, hints, function="colorize")
     if 0 in L.shape:
         return jnp.zeros((*L.shape, 3), jnp.float32)
-    L = L.astype(jnp.float32)
-    count = math.prod(batch)
-    images = L.reshape(count, *L.shape[-2:])
-    if hints is not None:
-        hints = Hints(*(x.reshape(count, *x.shape[len(batch) :]) for x in hints))
+    images = L.reshape(-1, *L.shape[-2:])
     seen = resize(images[..., None], size, size)[..., 0]
     ab = _predict_hinted_ab(params, seen, saturation, hints)
     return _join(L, upsample(ab, images).reshape(*L.shape, 2))
+
+
+@functools.partial(jax.jit, static_argnames="count")
+def where_to_ask(
+    params: Params,
+    L: Float[ArrayLike, "*batch H W"],
+    *,
+    hints: Hints | None = None,
+    count: int = 1,
+) -> tuple[Float[Array, "*batch {count} 2"], Float[Array, "*batch S S"]]:
+    """Where in images a person's hints would help most, and how sure the colors are.
+
+    A `jax.jit` of its own, like `colorize`.
+
+    Args:
+      params: as for `colorize`.
+      L: as for `colorize`.
+      hints: those that there are already, as for `colorize`.
+      count: how many places.
+
+    Returns:
+      Positions (y, x), as fractions of the height and the width, the best first; and what
+      mean absolute error of a and of b is to be expected with the given hints, in units of
+      CIE ab, at the size of the network.
+
+    Raises:
+      ParamsError: as `colorize`.
+      TypeError: as `colorize`.
+      ValueError: as `colorize`.
+    """
+    size = image_size(params)
+    L, hints = _check_images(L, hints, function="where_to_ask")
+    batch = L.shape[:-2]
+    if 0 in batch:
+        return jnp.zeros((*batch, count, 2)), jnp.zeros((*batch, size, size))
+    seen = resize(L.reshape(-1, *L.shape[-2:], 1), size, size)[..., 0]
+    features, ab = _look(params, seen)
+
+    def ask(
+        hints: Hints | None, L: jax.Array, ab: jax.Array, features: list[jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        known = 0.0 if hints is None else spread_hints(hints, L, ab, features)[1]
+        positions = suggest_hints(hints, L, ab, features, count=count)
+        return positions, expected_error(L, known)
+
+    positions, error = jax.vmap(ask)(hints, seen, ab, features)
+    return positions.reshape(*batch, count, 2), error.reshape(*batch, size, size)
+
+
+def _check_images(
+    L: ArrayLike, hints: Hints | None, *, function: str
+) -> tuple[jax.Array, Hints | None]:
+    """Refuses what no L is.
+
+    Returns:
+      L in float32, and the hints of all its images with one leading dimension.
+    """
+    L = jnp.asarray(L)
+    if not jnp.issubdtype(L.dtype, jnp.floating):
+        raise TypeError(f"{function} takes L as floats in [0, 100], not {L.dtype}.")
+    if L.ndim < 2 or 0 in L.shape[-2:]:
+        raise ValueError(
+            f"{function} takes L of shape [..., height, width], not {L.shape}."
+        )
+    if L.ndim > 2 and L.shape[-1] == 1:
+        raise ValueError(
+            f"{function} takes L of shape [..., height, width] without a channel axis,"
+            f" not {L.shape}: pass L[..., 0]."
+        )
+    batch = L.shape[:-2]
+    if hints is not None:
+        if hints.mask.shape[:-1] != batch:
+            raise ValueError(
+                f"L has the leading dimensions {batch}, its hints"
+                f" {hints.mask.shape[:-1]}."
+            )
+        count = math.prod(batch)
+        hints = Hints(*(x.reshape(count, *x.shape[len(batch) :]) for x in hints))
+    return L.astype(jnp.float32), hints
 
 
 def _join(L: jax.Array, ab: jax.Array) -> jax.Array:

@@ -10,7 +10,13 @@ from colorgan_jax.hints import Hints, Kernel, make_hints
 SIZE = 16
 spread_hints = jax.jit(module.spread_hints, static_argnames="kernel")
 KERNEL = Kernel(
-    position=0.7, L=20.0, ab=30.0, features=((1, 2.0),), noise=0.1, spot=1.5
+    position=0.7,
+    L=20.0,
+    ab=30.0,
+    features=((1, 2.0),),
+    noise=0.1,
+    spot=1.5,
+    extremes=0.3,
 )
 
 
@@ -54,6 +60,9 @@ def gaussian_process(hints, L, ab, features):
     image = np.concatenate([L[..., None] / 20, ab * 110 / 30, features / 2], axis=-1)
     centers = (np.arange(SIZE) + 0.5) / SIZE
 
+    def variance(L):  # 0.3 at black and white, 1 in the middle.
+        return 1 - 0.7 * (L / 50 - 1) ** 2
+
     def radius_at(y, x):
         apart = ((positions - [y, x]) ** 2).sum(1)
         return (radius / (apart + 1e-8) ** 2).sum() / (1 / (apart + 1e-8) ** 2).sum()
@@ -64,7 +73,8 @@ def gaussian_process(hints, L, ab, features):
         apart = np.sum((p - q) ** 2)
         smooth = np.exp(-(apart / 0.7**2 + np.sum((looks - others) ** 2)) / 2)
         spot = 2 * r * s / (r**2 + s**2) * np.exp(-apart / (r**2 + s**2))
-        return smooth * (1 + 0.1 * spot)
+        variances = [variance(look[0] * 20) for look in (looks, others)]
+        return np.sqrt(np.prod(variances)) * smooth * (1 + 0.1 * spot)
 
     spots = []
     for position, r in zip(positions, radius, strict=True):
@@ -90,6 +100,7 @@ def gaussian_process(hints, L, ab, features):
     for _ in range(2):
         mean += k @ np.linalg.solve(K, difference - over_spots @ mean)
     confidence = np.sum(k * np.linalg.solve(K, k.T).T, axis=1) / 1.1
+    confidence /= variance(L.ravel())
     return ab + mean.reshape(ab.shape) / 110, confidence.reshape(L.shape)
 
 
@@ -227,3 +238,44 @@ def test_another_hint_compiles_nothing():
         assert hints.mask.sum() == count
         spread(hints, *scene())
     assert compiled == [16, 32]
+
+
+def test_suggested_places_tell_most_of_the_whole_photo():
+    photo, given = scene(), some_hints(2)
+    L, ab, features = photo
+    # That of each pixel, and what is left of it with one more hint in each cell.
+    variance = 1 - 0.7 * (L / 50 - 1) ** 2
+    cells = (np.arange(16) + 0.5) / 16
+    places = np.stack(np.meshgrid(cells, cells, indexing="ij"), axis=-1).reshape(-1, 2)
+    # All are as large, so that a further one changes none of the others.
+    given = given._replace(radius=np.full(16, module.DEFAULT_RADIUS, np.float32))
+
+    def left(place):
+        hints = given._replace(
+            positions=given.positions.at[2].set(place), mask=given.mask.at[2].set(True)
+        )
+        _, confidence = module.spread_hints(hints, *photo, kernel=KERNEL)
+        return ((1 - confidence) * variance).sum()
+
+    given = jax.tree.map(jax.numpy.asarray, given)
+    best = places[np.argmin(jax.jit(jax.vmap(left))(places))]
+    suggest = jax.jit(module.suggest_hints, static_argnames=("count", "kernel"))
+    suggested = suggest(given, *photo, count=2, kernel=KERNEL)
+    np.testing.assert_allclose(suggested[0], best)
+    # The second is what comes first when the first is given.
+    more = given._replace(
+        positions=given.positions.at[2].set(best), mask=given.mask.at[2].set(True)
+    )
+    np.testing.assert_allclose(
+        suggest(more, *photo, count=1, kernel=KERNEL)[0], suggested[1]
+    )
+
+
+def test_the_expected_error_falls_with_what_is_known():
+    L = np.array([[0.0, 50.0, 100.0]])
+    error = module.expected_error(L, kernel=KERNEL)
+    np.testing.assert_allclose(
+        error / error[0, 1], [[0.3**0.5, 1, 0.3**0.5]], rtol=1e-5
+    )
+    known = module.expected_error(L, np.array([[0.75, 0.75, 1.0]]), kernel=KERNEL)
+    np.testing.assert_allclose(known[0] / error[0], [0.5, 0.5, 0], atol=1e-5)

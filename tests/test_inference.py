@@ -16,7 +16,7 @@ import skimage.color
 
 from colorgan_jax.errors import ParamsError
 from colorgan_jax.hints import Hints, make_hints, spread_hints
-from colorgan_jax.inference import colorize, colorize_photo, predict_ab
+from colorgan_jax.inference import colorize, colorize_photo, predict_ab, where_to_ask
 from colorgan_jax.lab import limit_chroma, rgb_to_lab
 from colorgan_jax.networks.generator import Generator
 from colorgan_jax.params import (
@@ -700,3 +700,29 @@ def test_each_image_of_a_batch_has_its_hints(params):
         ValueError, match=r"leading dimensions \(2, 1\), its hints \(\)"
     ):
         colorize(params, L, hints=each[0])
+
+
+def test_a_person_is_asked_where_little_is_known(params):
+    L = lightness(2, 40, 60)
+    places, error = where_to_ask(params, L, count=3)
+    assert places.shape == (2, 3, 2) and error.shape == (2, SIZE, SIZE)
+    assert 0 < places.min() and places.max() < 1
+    # What is told there lowers the error there, and the next place is another one.
+    hints = [make_hints(three, np.zeros((3, 2))) for three in places]
+    hints = Hints(*map(np.stack, zip(*hints, strict=True)))
+    more, less = where_to_ask(params, L, hints=hints, count=1)
+    for image in range(2):
+        rows, columns = (np.asarray(places[image]) * SIZE).astype(int).T
+        before, after = (array[image][rows, columns] for array in (error, less))
+        assert (after < 0.7 * before).all()
+        apart = np.linalg.norm(more[image] - places[image], axis=-1)
+        assert apart.min() > 0.05
+    assert (less <= error + 1e-5).all()
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_where_to_ask_refuses_what_colorize_refuses(params):
+    with pytest.raises(TypeError, match="where_to_ask takes L as floats"):
+        where_to_ask(params, np.zeros((SIZE, SIZE), np.uint8))
+    places, error = where_to_ask(params, jnp.zeros((0, SIZE, SIZE)), count=2)
+    assert places.shape == (0, 2, 2) and error.shape == (0, SIZE, SIZE)

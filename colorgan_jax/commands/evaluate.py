@@ -66,6 +66,14 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         " 0 1 5 10 20, for example. Adds hints.png, PSNR against hints",
     )
     parser.add_argument(
+        "--suggested-hints",
+        nargs="+",
+        default=[],
+        type=number(int, 0, _MOST_HINTS),
+        metavar="NUMBER",
+        help="the same at the places that the model suggests",
+    )
+    parser.add_argument(
         "--leave-out-gray",
         "--leave-out-grey",  # The spelling of version 0.1.
         action="store_true",
@@ -96,6 +104,7 @@ def _run(options: argparse.Namespace) -> int:
         image_size=options.image_size,
         saturation=options.saturation,
         hints=options.hints,
+        suggested=options.suggested_hints,
         leave_out_gray=options.leave_out_gray,
     )
     summary = evaluate.summarize(evaluation)
@@ -106,7 +115,7 @@ def _run(options: argparse.Namespace) -> int:
         replace_file(options.output / "summary.json", numbers.encode())
         scorecard.write_per_photo(options.output / "per_photo.csv", evaluation)
         scorecard.save_grids(options.output, evaluation)
-        if evaluation.hints:
+        if evaluation.hints or evaluation.suggested:
             scorecard.save_hint_curves(options.output / "hints.png", evaluation)
         if rows := read_metrics(paths[0] / "metrics.csv"):
             figures.save_loss_curves(options.output / "loss_curves.png", rows)

@@ -16,39 +16,48 @@ PEER = "Zhang et al. 2017, on ImageNet"
 PEER_PSNR = {0: 24.43, 1: 25.37, 5: 27.39, 10: 28.42, 20: 29.34, 50: 30.42}
 
 
-def draw_hints(
-    ab: Float[np.ndarray, "B H W 2"], numbers: Sequence[int], count: int
+def random_places(
+    numbers: Sequence[int], count: int
+) -> Float[np.ndarray, "B {count} 2"]:
+    """Draws random points in photos.
+
+    Args:
+      numbers: [B], with `SEED` the seeds of the points: a photo gets the same in whatever
+        batch it is, and of more points the first are those of fewer.
+      count: of points in each photo.
+
+    Returns:
+      Positions (y, x), as fractions of the height and the width.
+    """
+    return np.stack(
+        [
+            np.random.default_rng([SEED, number]).uniform(size=(count, 2))
+            for number in numbers
+        ]
+    )
+
+
+def true_hints(
+    ab: Float[np.ndarray, "B H W 2"], positions: Float[np.ndarray, "B K 2"]
 ) -> Hints:
-    """Draws hints at random points, with the photos' own colors.
+    """Hints with the photos' own colors.
 
     Args:
       ab: CIE ab of the photos.
-      numbers: [B], with `SEED` the seeds of the points: a photo gets the same in whatever
-        batch it is, and of more hints the first are those of fewer.
-      count: of hints for each photo.
+      positions: (y, x), as fractions of the height and the width.
 
     Returns:
-      Of each photo, `count` hints whose color is the mean of a square as wide as the
-      usual spot: 7x7 pixels of 256x256. With the leading dimension B.
+      Of each photo, K hints whose color is the mean of a square as wide as the usual spot,
+      7x7 pixels of 256x256, that lies within the photo. With the leading dimension B.
     """
-    height, width = ab.shape[1:3]
-    reaches = [int(DEFAULT_RADIUS * side) for side in (height, width)]
+    size = np.array(ab.shape[1:3])
+    reach = (DEFAULT_RADIUS * size).astype(int)
     of_each = []
-    for photo, number in zip(ab, numbers, strict=True):
-        random = np.random.default_rng([SEED, number])
-        centers = [
-            [
-                random.integers(reach, side - reach)
-                for reach, side in zip(reaches, (height, width), strict=True)
-            ]
-            for _ in range(count)
-        ]
+    for photo, places in zip(ab, positions, strict=True):
+        centers = np.clip((places * size).astype(int), reach, size - reach - 1)
         colors = [
-            photo[
-                y - reaches[0] : y + reaches[0] + 1, x - reaches[1] : x + reaches[1] + 1
-            ].mean(axis=(0, 1))
-            for y, x in centers
+            photo[slice(*rows), slice(*columns)].mean(axis=(0, 1))
+            for rows, columns in np.stack([centers - reach, centers + reach + 1], -1)
         ]
-        positions = (np.array(centers).reshape(-1, 2) + 0.5) / (height, width)
-        of_each.append(make_hints(positions, colors))
+        of_each.append(make_hints((centers + 0.5) / size, colors))
     return Hints(*map(np.stack, zip(*of_each, strict=True)))

@@ -7,7 +7,8 @@ anew by every row of the table: the models, and baselines that look at nothing:
     mean ab     the mean color of the training photos, everywhere
     random ab   uniform in [-110, 110], pixel by pixel: the report's baseline
 
-With hints, a model has further rows: the true colors of some random places are told it.
+With hints, a model has further rows: the true colors of some places are told it, random
+ones or those that it suggests.
 
 Every row has the photo's own lightness. A model that does not clearly beat gray has
 learned nothing.
@@ -30,8 +31,8 @@ from tqdm import tqdm
 
 from colorgan_jax import __version__, bulk
 from colorgan_jax.errors import EvaluationError, PhotoError
-from colorgan_jax.evaluation.drawn_hints import draw_hints
-from colorgan_jax.inference import colorize
+from colorgan_jax.evaluation.drawn_hints import random_places, true_hints
+from colorgan_jax.inference import colorize, where_to_ask
 from colorgan_jax.lab import rgb_to_lab
 from colorgan_jax.metrics import baselines, perceptual
 from colorgan_jax.metrics import scores as metrics
@@ -84,7 +85,8 @@ class Evaluation:
       files: those that were scored, in the order of the scores.
       image_size: height and width in pixels at which they were scored.
       saturation: of the models' colors, as for `inference.colorize`.
-      hints: numbers of hints with which each model has a further row.
+      hints: numbers of hints at random places with which each model has a further row.
+      suggested: the same at the places that the model suggests.
       scores: row -> metric -> float64 [photos]. The row of the real photos has only
         those metrics that need no reference.
       frechet: row -> Fréchet distance to the real photos over VGG16 features; empty
@@ -102,6 +104,7 @@ class Evaluation:
     image_size: int
     saturation: float
     hints: tuple[int, ...]
+    suggested: tuple[int, ...]
     scores: dict[str, dict[str, np.ndarray]]
     frechet: dict[str, float]
     unreadable: list[str]
@@ -142,6 +145,7 @@ def evaluate(
     image_size: int = 256,
     saturation: float = 1.0,
     hints: Sequence[int] = (),
+    suggested: Sequence[int] = (),
     leave_out_gray: bool = False,
 ) -> Evaluation:
     """Scores models and baselines on photos, a few photos at a time.
@@ -152,7 +156,9 @@ def evaluate(
       image_size: height and width in pixels to which photos are squashed; a model for
         another size sees them at its own.
       saturation: of the models' colors, as for `inference.colorize`.
-      hints: numbers of hints with which each model has a further row; 0 is none.
+      hints: numbers of hints at random places with which each model has a further row; 0
+        is none.
+      suggested: the same at the places that the model suggests (`inference.where_to_ask`).
       leave_out_gray: leaves out photos that are nearly gray.
 
     Raises:
@@ -167,7 +173,10 @@ def evaluate(
     files = find_photos(folder)
     if not files:
         raise EvaluationError(f"The folder {folder} holds no photos.")
-    hints = tuple(sorted({count for count in hints if count > 0}))
+    hints, suggested = (
+        tuple(sorted({count for count in counts if count > 0}))
+        for counts in (hints, suggested)
+    )
     means = [model.training.get("mean_ab") for model in models.values()]
     mean_ab = next((tuple(mean) for mean in means if mean), None)
     params = {name: model.params for name, model in models.items()}
@@ -182,7 +191,13 @@ def evaluate(
     with contextlib.closing(photos.batches()) as batches:
         for numbers, real in batches:
             rows = colorizations(
-                params, mean_ab, real, numbers, saturation=saturation, hints=hints
+                params,
+                mean_ab,
+                real,
+                numbers,
+                saturation=saturation,
+                hints=hints,
+                suggested=suggested,
             )
             for row, rgb in rows.items():
                 reference = None if row == REAL else real
@@ -211,6 +226,7 @@ def evaluate(
         image_size=image_size,
         saturation=saturation,
         hints=hints,
+        suggested=suggested,
         scores={
             row: {
                 metric: np.array(values, np.float64) for metric, values in lists.items()
@@ -237,6 +253,7 @@ def colorizations(
     *,
     saturation: float,
     hints: Sequence[int] = (),
+    suggested: Sequence[int] = (),
 ) -> dict[str, jax.Array | np.ndarray]:
     """Colors the lightness of photos in every way that the table compares.
 
@@ -244,26 +261,33 @@ def colorizations(
       models: name -> parameters of a generator.
       mean_ab: of the training photos, if known.
       real: the photos, float sRGB [B, S, S, 3] in [0, 1].
-      numbers: [B], the seeds of the random colors and hints: a photo gets the same in
+      numbers: [B], the seeds of the random colors and places: a photo gets the same in
         whatever batch it is.
       saturation: of the models' colors, as for `inference.colorize`.
-      hints: numbers of hints with which each model has a further row.
+      hints: numbers of hints at random places with which each model has a further row.
+      suggested: the same at the places that the model suggests.
 
     Returns:
       Row of the table -> float sRGB [B, S, S, 3] in [0, 1]; the real photos come last.
     """
     lab = np.asarray(rgb_to_lab(real))
     L = lab[..., 0]
-    given = {0: None} | {
-        count: draw_hints(lab[..., 1:], numbers, count) for count in hints
-    }
-    rows: dict[str, jax.Array | np.ndarray] = {
-        row_with_hints(name, count): colorize(
-            params, L, hints=drawn, saturation=saturation
-        )
-        for name, params in models.items()
-        for count, drawn in given.items()
-    }
+    ab = lab[..., 1:]
+    drawn = {count: true_hints(ab, random_places(numbers, count)) for count in hints}
+    rows: dict[str, jax.Array | np.ndarray] = {}
+    for name, params in models.items():
+        given = {name: None}
+        given |= {row_with_hints(name, count): spots for count, spots in drawn.items()}
+        if suggested:
+            places = np.asarray(where_to_ask(params, L, count=max(suggested))[0])
+            given |= {
+                row_with_hints(name, count, "suggested"): true_hints(
+                    ab, places[:, :count]
+                )
+                for count in suggested
+            }
+        for row, spots in given.items():
+            rows[row] = colorize(params, L, hints=spots, saturation=saturation)
     rows[GRAY] = _gray(L)
     if mean_ab is not None:
         rows[MEAN_AB] = _uniform(L, np.array(mean_ab, np.float32))
@@ -272,11 +296,12 @@ def colorizations(
     return rows
 
 
-def row_with_hints(model: str, count: int) -> str:
-    """The row of the table for a model with so many hints."""
+def row_with_hints(model: str, count: int, kind: str = "") -> str:
+    """The row of the table for a model with so many hints, of a kind."""
     if count == 0:
         return model
-    return f"{model}, {count} hint{'s' if count > 1 else ''}"
+    words = [str(count), kind, "hints" if count > 1 else "hint"]
+    return f"{model}, {' '.join(filter(None, words))}"
 
 
 _gray = jax.jit(baselines.gray)
@@ -390,6 +415,7 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
         "image_size": evaluation.image_size,
         "saturation": evaluation.saturation,
         "hints": evaluation.hints,
+        "suggested_hints": evaluation.suggested,
         "unreadable": evaluation.unreadable,
         "nearly_gray": evaluation.nearly_gray,
         "gray_is_left_out": evaluation.gray_is_left_out,

@@ -48,7 +48,7 @@ def format_summary(summary: Mapping[str, Any]) -> str:
         f"{summary['photos']} photos of {summary['folder']} at {size}x{size} pixels"
     ]
     lines += ["", *_format_table(_main_table(summary))]
-    if others or summary["hints"]:
+    if others or summary["hints"] or summary["suggested_hints"]:
         lines += ["", f"Differences to {first}, photo by photo", ""]
         lines += _format_table(_table_of_differences(summary["differences"][first]))
     lines += ["", _EXPLANATIONS]
@@ -60,6 +60,10 @@ def format_summary(summary: Mapping[str, Any]) -> str:
         lines.append(
             "- Hints: the true mean color of 7x7 of 256x256 pixels at random points (seed"
             f" {drawn_hints.SEED}); of more hints the first are those of fewer."
+        )
+    if summary["suggested_hints"]:
+        lines.append(
+            "- Suggested hints: the same at the points where the model would ask first."
         )
     if count := summary["nearly_gray"]:
         verb = "left out" if summary["gray_is_left_out"] else "scored like the others"
@@ -209,14 +213,14 @@ def save_hint_curves(path: str | os.PathLike, evaluation: Evaluation) -> None:
     Raises:
       OSError: if it cannot be written.
     """
-    counts = (0, *evaluation.hints)
-    curves = {
-        name: {
-            count: float(evaluation.scores[row_with_hints(name, count)]["psnr"].mean())
-            for count in counts
-        }
-        for name in evaluation.models
-    }
+    curves: dict[str, dict[int, float]] = {}
+    for kind, counts in (("", evaluation.hints), ("suggested", evaluation.suggested)):
+        for name in evaluation.models if counts else ():
+            rows = {count: row_with_hints(name, count, kind) for count in (0, *counts)}
+            curves[f"{name}, {kind} hints" if kind else name] = {
+                count: float(evaluation.scores[row]["psnr"].mean())
+                for count, row in rows.items()
+            }
     curves[drawn_hints.PEER] = drawn_hints.PEER_PSNR
     figures.save_hint_curves(path, curves)
 

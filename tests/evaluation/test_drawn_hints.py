@@ -10,15 +10,18 @@ from PIL import Image
 from tiny_generator import random_params
 
 from colorgan_jax.__main__ import main
-from colorgan_jax.evaluation.drawn_hints import draw_hints
+from colorgan_jax.evaluation.drawn_hints import random_places, true_hints
 from colorgan_jax.metrics import perceptual
 from colorgan_jax.params import save_params
 
 
-def test_drawn_hints_are_the_mean_colors_of_their_places():
+def test_hints_are_the_mean_colors_of_their_places():
     ab = np.random.default_rng(0).uniform(-50, 50, (2, 256, 128, 2))
-    hints = draw_hints(ab, [4, 9], 5)
+    places = random_places([4, 9], 5)
+    hints = true_hints(ab, places)
     assert hints.mask.sum(axis=1).tolist() == [5, 5]
+    inside = np.clip(places, 0.02, 0.98)
+    np.testing.assert_allclose(hints.positions[:, :5], inside, atol=0.01)
     for photo in range(2):
         for position, color in zip(
             hints.positions[photo, :5], hints.ab[photo, :5], strict=True
@@ -27,7 +30,7 @@ def test_drawn_hints_are_the_mean_colors_of_their_places():
             expected = ab[photo, y - 3 : y + 4, x - 1 : x + 2].mean((0, 1))
             np.testing.assert_allclose(color, expected, atol=1e-4)
     # Another batch, and more of them.
-    more = draw_hints(ab[1:], [9], 20)
+    more = true_hints(ab[1:], random_places([9], 20))
     np.testing.assert_array_equal(more.positions[0, :5], hints.positions[1, :5])
     np.testing.assert_array_equal(more.ab[0, :5], hints.ab[1, :5])
 
@@ -45,13 +48,16 @@ def test_hints_make_rows_and_a_plot(tmp_path, monkeypatch, capsys):
     save_params(tmp_path / "run" / "params.safetensors", random_params(0), {})
     words = ["evaluate", "--params", tmp_path / "run", "--image-size", 32]
     words += ["--photos", tmp_path / "photos", "--output", tmp_path / "out"]
-    assert main([str(word) for word in (*words, "--hints", 0, 1, 12)]) == 0
+    words += ["--hints", 0, 1, 12, "--suggested-hints", 2]
+    assert main(list(map(str, words))) == 0
 
     summary = json.loads((tmp_path / "out/summary.json").read_text())
-    names = ["run", "run, 1 hint", "run, 12 hints"]
-    assert [*summary["rows"]][:3] == names and summary["hints"] == [1, 12]
+    names = ["run", "run, 1 hint", "run, 12 hints", "run, 2 suggested hints"]
+    assert [*summary["rows"]][:4] == names
+    assert summary["hints"] == [1, 12] and summary["suggested_hints"] == [2]
     error = [summary["rows"][name]["ab_error"]["mean"] for name in names]
-    assert 2 * error[2] < error[1] < error[0]
+    assert 1.5 * error[2] < error[1] < error[0]
+    assert error[3] < error[1]
     text = capsys.readouterr().out
     assert "Differences to run, photo by photo" in text and "seed 16" in text
     with open(tmp_path / "out/per_photo.csv", newline="") as file:

@@ -270,6 +270,27 @@ def test_nothing_but_their_values_is_kept_of_frozen_layers(frozen):
     assert sorted(kept) == [f"{prefix}['bias']", f"{prefix}['kernel']"]
 
 
+def test_layers_of_a_folded_generator_can_be_frozen(batch):
+    generator = Generator(
+        filters=4,
+        image_size=SIZE,
+        encoder="efficientnet",
+        frozen_blocks=1,
+        folded=True,
+    )
+    new = jax.jit(
+        lambda: gan.create_state(
+            jax.random.key(0), generator, Discriminator(filters=4), learning_rate=1e-3
+        )
+    )()
+    after, _ = jax.jit(gan.train_step, static_argnames="adversarial")(
+        new, batch, adversarial=False
+    )
+    before, after = new.averaged["params"], after.averaged["params"]
+    kept = {name for name in after if equal(before[name], after[name])}
+    assert kept == {"stem", "bottleneck_1_depthwise", "bottleneck_1_project"}
+
+
 def test_a_learning_rate_may_change_with_the_steps(frozen):
     _, (new, first, second) = frozen
     for network in ("generator", "discriminator"):

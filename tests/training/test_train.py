@@ -13,7 +13,7 @@ from PIL import Image
 from tiny_run import latest_step, read_metrics, tiny_config
 
 from colorgan_jax import colorize, load_params
-from colorgan_jax.errors import DataError, NonFiniteError, TrainingError
+from colorgan_jax.errors import ColorganError, DataError, NonFiniteError, TrainingError
 from colorgan_jax.params import load_training
 from colorgan_jax.training import metric_log
 from colorgan_jax.training.checkpoint import Checkpoints
@@ -246,6 +246,42 @@ def test_a_pretrained_encoder_is_loaded_once_and_released_as_it_is(
         for name, layer in block.items():
             jax.tree.map(np.testing.assert_array_equal, params[name], layer)
     assert colorize(params, np.full((20, 30), 50.0)).shape == (20, 30, 3)
+
+
+def test_a_run_goes_on_from_parameters(finished, tmp_path):
+    """Without BatchNorm: what no step has changed is what it was given."""
+    values = {"initial_params": str(finished[0]), "generator.dropout": 0.0}
+    config = tiny_config(**values, time_limit_minutes=1e-6)
+    config.optimizer.learning_rate = 1e-4
+    assert train(config, tmp_path / "run") == "the time limit"
+    given, after = load_params(finished[0]), load_params(tmp_path / "run")
+    moved = jax.tree.map(lambda a, b: float(np.abs(a - b).max()), given, after)
+    # One step of Adam moves each by the learning rate at most, and many by about it; the
+    # average of that step follows most of the way.
+    assert 2e-5 < np.median(jax.tree.leaves(moved))
+    assert max(jax.tree.leaves(moved)) < 1.01e-4
+    # It resumes, but not as a run with BatchNorm.
+    assert train(config, tmp_path / "run") == "the time limit"
+    assert latest_step(tmp_path / "run") == 2
+    with pytest.raises(TrainingError, match=r"initial_params .* -> None"):
+        train(tiny_config(), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("generator.filters", 8, r"another generator .* generator\.filters=4,"),
+        ("image_size", 64, "image_size=32,"),
+        ("initial_params", "nowhere", "nowhere does not exist"),
+    ],
+)
+def test_parameters_that_do_not_fit_are_refused_first(
+    finished, tmp_path, name, value, message
+):
+    config = tiny_config(**{"initial_params": str(finished[0]), name: value})
+    with pytest.raises(ColorganError, match=message):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_learning_rate_falls_in_the_last_epochs():
