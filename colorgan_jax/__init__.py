@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from colorgan_jax.networks.generator import Generator
     from colorgan_jax.params import load_params
     from colorgan_jax.photos import Photo, read_photo, write_photo
+    from colorgan_jax.references import Reference, make_reference
 
 __version__ = "0.1.0"
 __all__ = [
@@ -32,10 +33,12 @@ __all__ = [
     "Generator",
     "Hints",
     "Photo",
+    "Reference",
     "colorize",
     "colorize_photo",
     "load_params",
     "make_hints",
+    "make_reference",
     "read_hints",
     "read_photo",
     "where_to_ask",
@@ -49,10 +52,12 @@ _MODULES = {
     "Generator": "networks.generator",
     "Hints": "hints",
     "Photo": "photos",
+    "Reference": "references",
     "colorize": "inference",
     "colorize_photo": "inference",
     "load_params": "params",
     "make_hints": "hints",
+    "make_reference": "references",
     "read_hints": "hint_files",
     "read_photo": "photos",
     "where_to_ask": "inference",

@@ -23,6 +23,7 @@ from colorgan_jax.inference import (
 )
 from colorgan_jax.params import Params, image_size
 from colorgan_jax.photos import Photo, count_pixels, read_photo
+from colorgan_jax.references import Reference
 
 # So many photos go through the network together: on a CPU that takes a fifth less time
 # than one by one, and more of them gain nothing.
@@ -76,6 +77,7 @@ def colorize_photos(
     write: Callable[[Item, Photo], Value],
     count_pixels: Callable[[Item], int] = count_pixels,
     hints: Callable[[Item], Hints | None] = lambda photo: None,
+    reference: Reference | None = None,
     saturation: float = 1.0,
 ) -> Generator[tuple[Item, Value | PhotoError], None, None]:
     """Colorizes photos as `inference.colorize_photo` does, many at a time.
@@ -90,6 +92,7 @@ def colorize_photos(
       write: called in threads with what stands for the photo, and with it in color.
       count_pixels: as for `read_ahead`; a photo is in memory until it is written.
       hints: of a photo, as for `inference.colorize_photo`.
+      reference: of all photos, as for `inference.colorize`.
       saturation: as for `inference.colorize`.
 
     Yields:
@@ -112,7 +115,7 @@ def colorize_photos(
             if not isinstance(future.exception(), PhotoError)
         }
         seen = [(gray.seen, hints(photo)) for photo, gray in readable.values()]
-        colors = _predict(params, seen, saturation)
+        colors = _predict(params, seen, reference, saturation)
         for (place, (photo, gray)), ab in zip(readable.items(), colors, strict=True):
             group.futures[place] = threads.submit(finish, photo, gray, ab)
 
@@ -151,18 +154,26 @@ class _Gray:
 
 
 def _predict(
-    params: Params, photos: list[tuple[np.ndarray, Hints | None]], saturation: float
+    params: Params,
+    photos: list[tuple[np.ndarray, Hints | None]],
+    reference: Reference | None,
+    saturation: float,
 ) -> list[np.ndarray]:
     """Ab of each photo, of which there are what the network sees and its hints."""
     if len(photos) == _BATCH_PHOTOS and all(hints is None for _, hints in photos):
         batch = np.stack([seen for seen, _ in photos])
-        return [*predict_photos_ab(params, batch, saturation=saturation)]
+        return [
+            *predict_photos_ab(
+                params, batch, reference=reference, saturation=saturation
+            )
+        ]
     # One by one otherwise, so that no other batch size is ever compiled.
     return [
         predict_photos_ab(
             params,
             seen[None],
             hints=None if hints is None else [hints],
+            reference=reference,
             saturation=saturation,
         )[0]
         for seen, hints in photos

@@ -326,9 +326,9 @@ def _covariance(
     spots: _Places, places: _Places, content: jax.Array, kernel: Kernel
 ) -> jax.Array:
     """Of the differences at spots and at places, [K, N]; `content` is of their features."""
-    apart = _squared_distances(spots.position, places.position)
+    apart = squared_distances(spots.position, places.position)
     widths = jnp.asarray([kernel.L, kernel.ab, kernel.ab])
-    unlike = _squared_distances(spots.look / widths, places.look / widths)
+    unlike = squared_distances(spots.look / widths, places.look / widths)
     smooth = jnp.exp(-0.5 * (apart / kernel.position**2 + unlike + content))
     # What is peculiar to a spot: white noise, blurred by Gaussians of the widths of either
     # place (Paciorek and Schervish 2004, "Nonstationary Covariance Functions for Gaussian
@@ -346,7 +346,7 @@ def _variance(L: jax.Array, kernel: Kernel) -> jax.Array:
     return kernel.extremes + (1 - kernel.extremes) * room
 
 
-def _squared_distances(first: jax.Array, second: jax.Array) -> jax.Array:
+def squared_distances(first: jax.Array, second: jax.Array) -> jax.Array:
     """Of each row of `first` [K, D] from each of `second` [N, D], [K, N].
 
     Axis by axis, which is exact for points that nearly coincide.
@@ -390,7 +390,7 @@ def _radius_at(
 
     At the center of a spot it is the spot's own, even within a larger spot.
     """
-    apart = _squared_distances(positions, centers)
+    apart = squared_distances(positions, centers)
     weights = jnp.where(mask[:, None], 1 / (apart + 1e-8) ** 2, 1e-30)
     return radius @ weights / weights.sum(axis=0)
 
@@ -413,7 +413,7 @@ def _compare_features(
     """
     rows, columns = (min(length, _GRID) for length in size)
     scaled = [
-        resize(_standardize(block), rows, columns) / width for block, width in features
+        resize(standardize(block), rows, columns) / width for block, width in features
     ]
     grid = jnp.concatenate([*scaled, jnp.zeros((rows, columns, 1))], axis=-1)
     own = _means_over_spots(grid, positions, radius)
@@ -427,7 +427,7 @@ def _compare_features(
     return jnp.maximum(between, 0), across.T
 
 
-def _standardize(features: jax.Array) -> jax.Array:
+def standardize(features: jax.Array) -> jax.Array:
     """Features [h, w, C] less their means, and of a variance of 1 over all channels."""
     features = features - features.mean(axis=(0, 1))
     variance = jnp.mean(features**2, axis=(0, 1))

@@ -36,6 +36,7 @@ from colorgan_jax.lab import (
 )
 from colorgan_jax.params import Params, image_size
 from colorgan_jax.photos import Photo, resize_photo
+from colorgan_jax.references import Look, Reference, spread_reference
 from colorgan_jax.upsampling import resize, upsample, upsample_parts
 
 if TYPE_CHECKING:
@@ -82,21 +83,42 @@ def _generator(params: Params) -> "Generator":
     return Generator.from_params(params)
 
 
-def _predict_hinted_ab(
+def _predict_corrected_ab(
     params: Params,
     L: Float[Array | np.ndarray, "B S S"],
     saturation: ArrayLike,
     hints: Hints | None,
+    reference: Reference | None,
 ) -> Float[Array, "B S S 2"]:
-    """The network's ab in [-1, 1] times the saturation, corrected by the hints of each photo.
+    """The network's ab in [-1, 1] times the saturation, corrected by what is known.
 
-    L is CIE lightness in [0, 100].
+    That is the reference of all photos, and then the hints of each. L is CIE lightness in
+    [0, 100].
     """
-    if hints is None:
+    if hints is None and reference is None:
         return jnp.multiply(saturation, predict_ab(params, L[..., None] / L_SCALE - 1))
     features, ab = _look(params, L)
-    spread = jax.vmap(lambda *photo: spread_hints(*photo)[0])
-    return spread(hints, L, jnp.multiply(saturation, ab), features)
+    ab = jnp.multiply(saturation, ab)
+    if reference is not None:
+        known = resize(
+            jnp.concatenate([reference.L[..., None], reference.ab], axis=-1),
+            *L.shape[1:],
+        )
+        their_features, their_ab = _look(params, known[None, ..., 0])
+        look = Look(
+            known[..., 0],
+            jnp.multiply(saturation, their_ab[0]),
+            [block[0] for block in their_features],
+        )
+        # One after the other: each takes 256 numbers a pixel.
+        ab = jax.lax.map(
+            lambda photo: spread_reference(known[..., 1:], look, Look(*photo)),
+            (L, ab, features),
+        )
+    if hints is not None:
+        spread = jax.vmap(lambda *photo: spread_hints(*photo)[0])
+        ab = spread(hints, L, ab, features)
+    return ab
 
 
 def _look(
@@ -118,6 +140,7 @@ def colorize(
     L: Float[ArrayLike, "*batch H W"],
     *,
     hints: Hints | None = None,
+    reference: Reference | None = None,
     saturation: ArrayLike = 1.0,
 ) -> Float[Array, "*batch H W 3"]:
     """Colorizes images that are given by their CIE lightness.
@@ -134,6 +157,8 @@ def colorize(
         dimensions, any height and width.
       hints: colors of places in the images, from `make_hints` or `read_hints`, with the
         leading dimensions of L. Further ones compile nothing anew up to a padded number.
+      reference: a photo of the same place or subject whose colors are known, from
+        `make_reference`; one for all images.
       saturation: factor on the predicted ab, from 0 on: 0 gives gray, more than 1
         stronger colors. Another value compiles nothing anew. Hints' colors stay.
 
@@ -153,7 +178,7 @@ def colorize(
         return jnp.zeros((*L.shape, 3), jnp.float32)
     images = L.reshape(-1, *L.shape[-2:])
     seen = resize(images[..., None], size, size)[..., 0]
-    ab = _predict_hinted_ab(params, seen, saturation, hints)
+    ab = _predict_corrected_ab(params, seen, saturation, hints, reference)
     return _join(L, upsample(ab, images).reshape(*L.shape, 2))
 
 
@@ -247,6 +272,7 @@ def colorize_photo(
     photo: Photo,
     *,
     hints: Hints | None = None,
+    reference: Reference | None = None,
     saturation: float = 1.0,
 ) -> Photo:
     """Colorizes one photo at its full resolution; its own colors are ignored.
@@ -258,6 +284,7 @@ def colorize_photo(
       params: parameters of a generator, from `load_params` or `fold_batch_norm`.
       photo: from `read_photo`, or `Photo(pixels)` of an array.
       hints: colors of places in it, from `make_hints` or `read_hints`.
+      reference: as for `colorize`.
       saturation: as for `colorize`.
 
     Returns:
@@ -273,6 +300,7 @@ def colorize_photo(
         params,
         seen[None],
         hints=None if hints is None else [hints],
+        reference=reference,
         saturation=saturation,
     )
     pixels = paint_photo(L, ab, dtype=photo.pixels.dtype)
@@ -350,6 +378,7 @@ def predict_photos_ab(
     L: Float[np.ndarray, "B S S"],
     *,
     hints: Sequence[Hints] | None = None,
+    reference: Reference | None = None,
     saturation: float = 1.0,
 ) -> Float[np.ndarray, "B S S 2"]:
     """The colors of photos that are as small as the network sees them.
@@ -358,6 +387,7 @@ def predict_photos_ab(
       params: parameters of a generator for SxS pixels.
       L: float32 [B, S, S], CIE lightness in [0, 100]. Compiled once for each B.
       hints: of each, padded to the same number.
+      reference: as for `colorize`.
       saturation: as for `colorize`.
 
     Returns:
@@ -366,8 +396,11 @@ def predict_photos_ab(
     Raises:
       ParamsError: if `params` are not a generator's.
     """
+    # Programs are kept for plain tuples.
     spots = hints and tuple(map(np.stack, zip(*hints, strict=True)))
-    return np.asarray(_photos_predictor()(params, L, np.float32(saturation), spots))
+    known = reference and tuple(reference)
+    predict = _photos_predictor()
+    return np.asarray(predict(params, L, np.float32(saturation), spots, known))
 
 
 @functools.cache
@@ -376,11 +409,12 @@ def _photos_predictor() -> Callable[..., jax.Array]:
         params: Params,
         L: jax.Array,
         saturation: jax.Array,
-        # Programs are kept for plain tuples.
         spots: tuple[jax.Array, ...] | None,
+        known: tuple[jax.Array, ...] | None,
     ) -> jax.Array:
         hints = None if spots is None else Hints(*spots)
-        return _predict_hinted_ab(params, L, saturation, hints)
+        reference = None if known is None else Reference(*known)
+        return _predict_corrected_ab(params, L, saturation, hints, reference)
 
     return kept_jit(predict, compiler_options=memory_saving_options())
 

@@ -29,7 +29,6 @@ from colorgan_jax.commands.rendering import Rendering
 from colorgan_jax.errors import CommandError, PhotoError, print_error, print_note
 from colorgan_jax.hint_files import read_hints
 from colorgan_jax.hints import Hints
-from colorgan_jax.inference import colorize_photo
 from colorgan_jax.params import fingerprint, load_params
 from colorgan_jax.photos import (
     DEFAULT_QUALITY,
@@ -38,9 +37,12 @@ from colorgan_jax.photos import (
     read_header,
     read_photo,
 )
+from colorgan_jax.references import Reference, make_reference
 
 _FORMATS = {"tiff": "TIFF", "png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
 _STANDARD_INPUT = Path("-")
+# In units of CIE ab: what differs less from gray is gray, but for rounding.
+_NO_COLOR = 2.0
 # Of the files that are left out, so many are named.
 _NAMES_SHOWN = 10
 
@@ -71,6 +73,13 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         metavar="PATH",
         help="a file that says what color some places of the photo are, or a folder of"
         " such files, NAME.json for each photo (docs/hints.md)",
+    )
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        metavar="PHOTO",
+        help="a color photo of the same place or subject, whose colors are taken over"
+        " where the photos look alike (docs/hints.md)",
     )
     parser.add_argument(
         "--output",
@@ -118,6 +127,7 @@ def _run(options: argparse.Namespace) -> int:
     params = load_params(options.params)
     rendering = Rendering(
         params=params,
+        reference=_read_reference(options.reference),
         saturation=options.saturation,
         format=_FORMATS.get(options.format),
         quality=options.quality,
@@ -152,6 +162,21 @@ def _run(options: argparse.Namespace) -> int:
     return _colorize(sources, results, rendering, hints)
 
 
+def _read_reference(path: Path | None) -> Reference | None:
+    """The photo whose colors are taken over.
+
+    Raises:
+      CommandError: it has no colors.
+      PhotoError: it cannot be read.
+    """
+    if path is None:
+        return None
+    reference = make_reference(read_photo(path))
+    if np.abs(reference.ab).max() < _NO_COLOR:
+        raise CommandError(f"{path} has no colors to take over (--reference).")
+    return reference
+
+
 def _digest_of_settings(rendering: Rendering, hints: Hints | None) -> str:
     """Stands for all that the look of a result depends on."""
     settings = {
@@ -163,6 +188,8 @@ def _digest_of_settings(rendering: Rendering, hints: Hints | None) -> str:
     }
     if hints is not None:
         settings["hints"] = [np.asarray(array).tolist() for array in hints]
+    if rendering.reference is not None:
+        settings["reference"] = fingerprint({"": rendering.reference._asdict()})
     return digest(settings)
 
 
@@ -259,6 +286,7 @@ def _colorize(
         write=write,
         count_pixels=lambda job: job.plan.header.pixels,
         hints=lambda job: hints.of(job.source),
+        reference=rendering.reference,
         saturation=rendering.saturation,
     )
     done = failed = 0
@@ -304,9 +332,7 @@ def _colorize_standard_input(rendering: Rendering, path: Path | None) -> int:
     encoded = io.BytesIO()
     remarks = rendering.save(
         encoded,
-        colorize_photo(
-            rendering.params, photo, hints=hints, saturation=rendering.saturation
-        ),
+        rendering.colorize(photo, hints),
         rendering.result_format(read_header(content, name)),
         name=name,
         read_page=lambda page: read_photo(content, name, page=page),

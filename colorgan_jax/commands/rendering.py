@@ -8,6 +8,7 @@ import numpy as np
 
 from colorgan_jax import __version__
 from colorgan_jax.errors import PhotoError
+from colorgan_jax.hints import Hints
 from colorgan_jax.inference import colorize_photo, paint_photo, photo_lightness
 from colorgan_jax.params import Params
 from colorgan_jax.photos import (
@@ -23,6 +24,7 @@ from colorgan_jax.photos import (
     write_tiff,
 )
 from colorgan_jax.photos.xmp import add_provenance
+from colorgan_jax.references import Reference
 
 # In what the results of photos are written whose own format is not: of 8 and of 16 bits.
 _LOSSLESS = {8: "PNG", 16: "TIFF"}
@@ -37,6 +39,7 @@ class Rendering:
 
     Attributes:
       params: of the generator.
+      reference: as for `colorize`.
       saturation: as for `colorize`.
       format: of all results, as Pillow calls it; None for that of each photo.
       quality: of lossy formats, from 1 to 100; None for the usual one.
@@ -45,11 +48,22 @@ class Rendering:
     """
 
     params: Params
+    reference: Reference | None
     saturation: float
     format: str | None
     quality: int | None
     side_by_side: bool
     has_provenance: bool
+
+    def colorize(self, photo: Photo, hints: Hints | None = None) -> Photo:
+        """Colorizes one photo."""
+        return colorize_photo(
+            self.params,
+            photo,
+            hints=hints,
+            reference=self.reference,
+            saturation=self.saturation,
+        )
 
     def result_format(self, header: Header) -> str:
         """In which format the result of a photo is written.
@@ -122,9 +136,7 @@ class Rendering:
             yield finish(photo)
             for number in range(1, photo.pages):
                 page = read_page(number)
-                yield finish(
-                    colorize_photo(self.params, page, saturation=self.saturation)
-                )
+                yield finish(self.colorize(page))
 
         if has_hints and photo.pages > 1:
             remarks[f"of its {photo.pages} pages the hints are for the first"] = None
