@@ -1,16 +1,22 @@
 #!/usr/bin/env bash
-# The whole reproduction: the report's recipe, the recipe with a pretrained encoder, the
-# weights to release, and the tables and figures of docs/reproduction.md and
-# docs/model-card.md.
+# The whole reproduction: the report's recipe, the recipe with a pretrained encoder, and the
+# tables and figures of docs/reproduction.md and docs/model-card.md.
 #
-#   bash docs/reproduce.sh PHOTOS TEST_PHOTOS [FLAGS OF launch.py ...]
+#   bash docs/reproduce.sh [--size SIZE] PHOTOS TEST_PHOTOS [FLAGS OF launch.py ...]
 #
 # PHOTOS are split into 10,000 for training and 2,000 for validation; TEST_PHOTOS are used by
 # the evaluation alone. Resume: rerun the same command. For a GPU add
-# --config.compute_dtype=bfloat16.
+# --config.compute_dtype=bfloat16. With --size 64, say, the report's recipe alone, at 64x64
+# and with 32 filters: a few hours on two CPU cores.
 set -euo pipefail
+size=256
+if [ "${1-}" = --size ] && (($# > 1)); then
+  size=$2
+  shift 2
+fi
 if (($# < 2)); then
-  echo "usage: bash docs/reproduce.sh PHOTOS TEST_PHOTOS [FLAGS OF launch.py ...]" >&2
+  echo "usage: bash docs/reproduce.sh [--size SIZE] PHOTOS TEST_PHOTOS" \
+    "[FLAGS OF launch.py ...]" >&2
   exit 2
 fi
 photos=$(realpath "$1")
@@ -19,13 +25,28 @@ shift 2
 cd "$(dirname "$0")/.."
 mkdir -p runs
 
-for recipe in pix2pix pretrained; do
-  python launch.py --config="configs/$recipe.py" --config.data.source="$photos" "$@" |
-    tee "runs/$recipe.txt"
-  if grep --quiet "^Stopped by" "runs/$recipe.txt"; then
+# train RECIPE NAME [FLAGS ...]
+train() {
+  local recipe=$1 name=$2
+  shift 2
+  python launch.py --config="configs/$recipe.py" --config.data.source="$photos" \
+    --workdir="runs/$name" "$@" | tee "runs/$name.txt"
+  if grep --quiet "^Stopped by" "runs/$name.txt"; then
     exit 1 # A time limit; after a signal, this script has ended already.
   fi
-done
+}
+
+if [ "$size" != 256 ]; then
+  filters=$((size < 128 ? size / 2 : 64))
+  train pix2pix "pix2pix-$size" --config.image_size="$size" \
+    --config.generator.filters="$filters" --config.discriminator.filters="$filters" "$@"
+  python -m colorgan_jax evaluate --params "runs/pix2pix-$size" --image-size "$size" \
+    --photos "$test_photos" --output "runs/reproduction-$size"
+  exit
+fi
+
+train pix2pix pix2pix "$@"
+train pretrained pretrained "$@"
 
 # In half precision: half the size.
 python - << 'END'
@@ -39,4 +60,3 @@ python -m colorgan_jax evaluate --params runs/pix2pix --compare runs/pretrained 
   --photos "$test_photos" --output runs/reproduction
 python -m colorgan_jax evaluate --params runs/released.safetensors --compare runs/pretrained \
   --photos "$test_photos" --output runs/released
-echo "To release: cp runs/released.safetensors colorgan_jax/weights/params.safetensors"

@@ -1,0 +1,62 @@
+"""docs/reproduce.sh to its end, at toy size."""
+
+import csv
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def script(tmp_path):
+    """The script in a folder of its own, whose runs/ is not that of the repository."""
+    for name in ("colorgan_jax", "configs", "launch.py"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "docs").mkdir()
+    path = tmp_path / "docs/reproduce.sh"
+    path.write_bytes((ROOT / "docs/reproduce.sh").read_bytes())
+    return path
+
+
+def run(script, *words):
+    return subprocess.run(
+        ["bash", script, *map(str, words)], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.slow
+def test_one_command_trains_and_evaluates_at_another_size(script, tmp_path):
+    random = np.random.default_rng(0)
+    for folder, count in (("photos", 24), ("test photos", 4)):
+        (tmp_path / folder).mkdir()
+        for number in range(count):
+            pixels = random.integers(0, 256, (4, 4, 3), np.uint8)
+            image = Image.fromarray(pixels).resize((64, 64), Image.Resampling.BICUBIC)
+            image.save(tmp_path / folder / f"{number}.png")
+    words = ["--size", 32, tmp_path / "photos", tmp_path / "test photos"]
+    flags = ["--config.epochs=2", "--config.batch_size=4", "--config.log_every_steps=1"]
+    flags += ["--config.generator.filters=4", "--config.discriminator.filters=4"]
+    result = run(script, *words, *flags)
+    assert result.returncode == 0, result.stderr
+    config = json.loads((tmp_path / "runs/pix2pix-32/config.json").read_text())
+    assert config["image_size"] == 32 and config["loss"]["adversarial_weight"] == 1
+    results = tmp_path / "runs/reproduction-32"
+    summary = json.loads((results / "summary.json").read_text())
+    assert summary["image_size"] == 32 and summary["photos"] == 4
+    assert {"grid.png", "loss_curves.png", "beside_random.png"} <= {
+        path.name for path in results.iterdir()
+    }
+    with (tmp_path / "runs/pix2pix-32/metrics.csv").open(newline="") as file:
+        assert any(row["discriminator_loss"] for row in csv.DictReader(file))
+
+
+@pytest.mark.parametrize("words", [[], ["photos"], ["--size"], ["--size", "64", "a"]])
+def test_a_wrong_call_prints_the_usage(script, words):
+    result = run(script, *words)
+    assert result.returncode == 2 and result.stderr.startswith("usage: ")
+    assert not (script.parent.parent / "runs").exists()
