@@ -34,6 +34,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.generator.frozen_blocks = 0  # Of EfficientNet's 5; these are not trained.
     config.discriminator = ml_collections.ConfigDict()
     config.discriminator.filters = 64
+    config.discriminator.halvings = 3  # 3: patches of 70x70 pixels, 2: 34x34, 1: 16x16.
 
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.learning_rate = 2e-4  # Of both networks.

@@ -28,11 +28,14 @@ class Discriminator(nn.Module):
 
     Attributes:
       filters: output channels of the first block, doubled by each further one.
+      halvings: how many blocks of stride 2 come before the one of stride 1. The report has
+        3; with 2 the patches have 34x34 pixels, with 1 they have 16x16.
       dtype: type to compute in. Parameters, statistics of BatchNorm and the result are
         float32 whatever it is.
     """
 
     filters: int = 64
+    halvings: int = 3
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -42,12 +45,11 @@ class Discriminator(nn.Module):
         ab: Float[Array | np.ndarray, "B H W 2"],
         *,
         train: bool,
-    ) -> Float[Array, "B H//8-2 W//8-2 1"]:
+    ) -> Float[Array, "B H//2**{self.halvings}-2 W//2**{self.halvings}-2 1"]:
         """Logits of ab, given L."""
         x = jnp.concatenate([L, ab], axis=-1)
-        for block, Conv in enumerate(
-            [DownConv, DownConv, DownConv, StrideOneConv], start=1
-        ):
+        blocks = [DownConv] * self.halvings + [StrideOneConv]
+        for block, Conv in enumerate(blocks, start=1):
             norm = block > 1
             features = self.filters * 2 ** (block - 1)
             x = Conv(
@@ -60,5 +62,5 @@ class Discriminator(nn.Module):
                     name=f"norm_{block}",
                 )(x)
             x = leaky_relu(x)
-        logits = StrideOneConv(1, dtype=self.dtype, name="conv_5")(x)
+        logits = StrideOneConv(1, dtype=self.dtype, name=f"conv_{len(blocks) + 1}")(x)
         return logits.astype(jnp.float32)

@@ -36,6 +36,7 @@ _RULES = (
             "epochs",
             "generator.filters",
             "discriminator.filters",
+            "discriminator.halvings",
             "data.validation_photos",
             "log_every_steps",
             "validate_every_steps",
@@ -83,6 +84,7 @@ ARCHITECTURE = {
     "generator.encoder": "unet",
     "generator.frozen_blocks": 0,
     "discriminator.filters": None,
+    "discriminator.halvings": 3,
 }
 
 # How version 0.1 wrote what is named or left out today.
@@ -112,10 +114,12 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         unet_depth(config.image_size)
     except ValueError as error:
         raise TrainingError(f"--config.image_size: {error}") from error
-    if config.image_size < 32:
+    if config.image_size < 3 * 2**config.discriminator.halvings:
         raise TrainingError(
-            f"--config.image_size is {config.image_size}: the discriminator needs 32"
-            " pixels or more to see one patch."
+            f"--config.image_size is {config.image_size} and"
+            f" --config.discriminator.halvings is {config.discriminator.halvings}: the"
+            f" discriminator needs {4 * 2**config.discriminator.halvings} pixels or more"
+            " to see one patch."
         )
     try:
         check_encoder(

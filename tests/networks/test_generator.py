@@ -168,17 +168,19 @@ def test_initial_values_are_pix2pixs():
     assert not params["norm_4"]["bias"].any()
 
 
-def test_each_logit_sees_a_patch_of_70_pixels():
+@pytest.mark.parametrize(("halvings", "patch"), [(3, 70), (2, 34), (1, 16)])
+def test_each_logit_sees_a_patch(halvings, patch):
     L = jax.random.normal(jax.random.key(0), (1, 128, 128, 1))
     ab = jax.random.normal(jax.random.key(1), (1, 128, 128, 2))
-    network = Discriminator(filters=4)
+    network = Discriminator(filters=4, halvings=halvings)
     variables = network.init(jax.random.key(2), L, ab, train=False)
+    middle = 64 // 2**halvings - 1
 
     def central_logit(L):
-        return network.apply(variables, L, ab, train=False)[0, 7, 7, 0]
+        return network.apply(variables, L, ab, train=False)[0, middle, middle, 0]
 
     seen = np.nonzero(np.asarray(jax.grad(central_logit)(L))[0, :, :, 0])
-    assert [np.ptp(axis) + 1 for axis in seen] == [70, 70]
+    assert [np.ptp(axis) + 1 for axis in seen] == [patch, patch]
 
 
 def test_dropout_draws_noise_in_training_only():

@@ -186,6 +186,7 @@ def test_other_networks_are_refused_by_name(finished):
         ("generator.filters", 0, "1 or more"),
         ("generator.dropout", 1.0, "from 0 to below 1"),
         ("discriminator.filters", 0, "1 or more"),
+        ("discriminator.halvings", 4, "is 4: .* 64 pixels"),
         ("optimizer.learning_rate", 0.0, "more than 0"),
         ("optimizer.learning_rate", float("nan"), "a number"),
         ("optimizer.learning_rate", float("inf"), "a number"),
