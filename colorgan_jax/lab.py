@@ -47,13 +47,15 @@ _XYZ_FROM_RGB = np.array(
 # that gray has ab = 0 exactly and not only up to the rounding of published tables.
 _RELATIVE_XYZ_FROM_RGB = _XYZ_FROM_RGB / _XYZ_FROM_RGB.sum(axis=1, keepdims=True)
 _RGB_FROM_RELATIVE_XYZ = np.linalg.inv(_RELATIVE_XYZ_FROM_RGB)
+# Relative luminance, of which the lightness is made.
+Y_FROM_RGB = _RELATIVE_XYZ_FROM_RGB[1]
 
 # The sRGB transfer curve is a line below these values and a power above them.
-_SRGB_KINK = 0.04045
+SRGB_KINK = 0.04045
 _LINEAR_KINK = 0.0031308
 
-# CIE's f(t) is a cube root above _DELTA ** 3 and a line below it.
-_DELTA = 6 / 29
+# CIE's f(t) is a cube root above the cube of this and a line below it.
+LIGHTNESS_KINK = 6 / 29
 
 # How far a linear rgb channel may lie outside [0, 1] and still count as inside the
 # gamut: above float32 rounding (1e-6), below what 8 bits or the eye can show.
@@ -302,8 +304,8 @@ def _quick_power(base: jax.Array, exponent: float, lowest: float) -> jax.Array:
 
 
 def _decode_srgb(rgb: jax.Array) -> jax.Array:
-    curve = _power((rgb + 0.055) / 1.055, 2.4, (_SRGB_KINK + 0.055) / 1.055)
-    return jnp.where(rgb <= _SRGB_KINK, rgb / 12.92, curve)
+    curve = _power((rgb + 0.055) / 1.055, 2.4, (SRGB_KINK + 0.055) / 1.055)
+    return jnp.where(rgb <= SRGB_KINK, rgb / 12.92, curve)
 
 
 def _encode_srgb(linear: Any, power: _Power) -> Any:
@@ -313,12 +315,14 @@ def _encode_srgb(linear: Any, power: _Power) -> Any:
 
 def _f(t: jax.Array, power: _Power = _power) -> jax.Array:
     """CIE's lightness function, from relative XYZ."""
-    root = power(t, 1 / 3, _DELTA**3)
-    return jnp.where(t <= _DELTA**3, t / (3 * _DELTA**2) + 4 / 29, root)
+    root = power(t, 1 / 3, LIGHTNESS_KINK**3)
+    return jnp.where(t <= LIGHTNESS_KINK**3, t / (3 * LIGHTNESS_KINK**2) + 4 / 29, root)
 
 
 def _inverse_f(f: jax.Array) -> jax.Array:
-    return jnp.where(f <= _DELTA, 3 * _DELTA**2 * (f - 4 / 29), f * f * f)
+    return jnp.where(
+        f <= LIGHTNESS_KINK, 3 * LIGHTNESS_KINK**2 * (f - 4 / 29), f * f * f
+    )
 
 
 def _lab_to_linear_rgb(L: jax.Array, a: jax.Array, b: jax.Array) -> list[jax.Array]:

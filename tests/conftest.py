@@ -32,6 +32,7 @@ jaxtyping.install_import_hook(
         f"colorgan_jax.{module}"
         for module in (
             "bulk",
+            "export",
             "figures",
             "hints",
             "inference",
@@ -41,6 +42,7 @@ jaxtyping.install_import_hook(
             "networks.generator",
             "params",
             "photos",
+            "references",
             "upsampling",
         )
     ],
