@@ -15,6 +15,9 @@ from colorgan_jax.params import PARAMS_FILE, Params, save_params
 from colorgan_jax.training import data
 from colorgan_jax.training.metric_log import MetricLog
 
+# Beside PARAMS_FILE, which holds the latest.
+BEST_PARAMS_FILE = "best.safetensors"
+
 # How many photos a sample grid shows.
 SAMPLE_PHOTOS = 6
 
@@ -26,6 +29,8 @@ def write_results(
     photos: data.Photos,
     metric_log: MetricLog,
     params: Params,
+    *,
+    is_best: bool = False,
 ) -> None:
     """Writes the parameters, a sample grid and the curves, on the first host.
 
@@ -36,12 +41,14 @@ def write_results(
       photos: the first few of them are colorized for the grid.
       metric_log: the record of the run.
       params: inference parameters.
+      is_best: whether no validation before had a higher PSNR.
     """
     if jax.process_index() != 0:
         return
     params = jax.device_get(params)
     training = {"config": config.to_dict(), "step": metric_log.step, "mean_ab": mean_ab}
-    save_params(workdir / PARAMS_FILE, params, training)
+    for name in (PARAMS_FILE, BEST_PARAMS_FILE) if is_best else (PARAMS_FILE,):
+        save_params(workdir / name, params, training)
     figures.save_loss_curves(workdir / "loss_curves.png", metric_log.rows)
     real = photos.load(np.arange(min(SAMPLE_PHOTOS, len(photos)))) / np.float32(255)
     L = rgb_to_lab(real)[..., 0]

@@ -43,7 +43,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
 
     Writes into `workdir`: config.json, photos.json (which photos it trains on and which
     it is validated on), checkpoints/, metrics.csv, tensorboard/, and, at each validation
-    and when it stops, loss_curves.png, samples/ and params.safetensors.
+    and when it stops, loss_curves.png, samples/ and params.safetensors; and, of the
+    validation with the highest PSNR, best.safetensors.
 
     A run that resumes keeps its networks, its batch size and its photos.
 
@@ -165,7 +166,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
                 if scores is not None:
                     metric_log.write_scores(scores)
                     saved.save(state, validation_psnr=scores["generated"])
-                    write_results(params)
+                    write_results(params, is_best=saved.best_step() == step)
                 metric_log.restart_clock()
 
             stopped_by, save_is_due = what_is_due(

@@ -69,6 +69,23 @@ def test_a_run_leaves_metrics_pictures_and_parameters(finished):
     assert f"--params {workdir}" in lines[-1]
 
 
+def test_the_parameters_of_the_best_validation_are_kept(copied):
+    psnr = {
+        int(float(row["step"])): float(row["validation_psnr"])
+        for row in read_metrics(copied)
+        if row["validation_psnr"]
+    }
+    best = max(psnr, key=lambda step: psnr[step])
+    assert load_training(copied / "best.safetensors")["step"] == best
+    # A worse one, by a learning rate that destroys all, leaves it as it is.
+    before = (copied / "best.safetensors").read_bytes()
+    config = tiny_config(epochs=3, validate_every_steps=19)
+    config.optimizer.learning_rate = 1.0
+    assert train(config, copied) is None
+    assert load_training(copied)["step"] == 57
+    assert (copied / "best.safetensors").read_bytes() == before
+
+
 @pytest.mark.parametrize("name", ["plain", "my runs #2", "it's"])
 def test_the_printed_command_can_be_pasted(name, tmp_path, capsys):
     workdir = tmp_path / name
