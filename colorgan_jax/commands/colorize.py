@@ -34,15 +34,15 @@ from colorgan_jax.photos import (
     DEFAULT_QUALITY,
     FORMATS,
     Photo,
+    is_nearly_gray,
     read_header,
     read_photo,
+    read_rgb,
 )
 from colorgan_jax.references import Reference, make_reference
 
 _FORMATS = {"tiff": "TIFF", "png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
 _STANDARD_INPUT = Path("-")
-# In units of CIE ab: what differs less from gray is gray, but for rounding.
-_NO_COLOR = 2.0
 # Of the files that are left out, so many are named.
 _NAMES_SHOWN = 10
 
@@ -171,10 +171,10 @@ def _read_reference(path: Path | None) -> Reference | None:
     """
     if path is None:
         return None
-    reference = make_reference(read_photo(path))
-    if np.abs(reference.ab).max() < _NO_COLOR:
+    rgb = read_rgb(path)
+    if is_nearly_gray(rgb):
         raise CommandError(f"{path} has no colors to take over (--reference).")
-    return reference
+    return make_reference(Photo(rgb))
 
 
 def _digest_of_settings(rendering: Rendering, hints: Hints | None) -> str:

@@ -56,15 +56,16 @@ def format_summary(summary: Mapping[str, Any]) -> str:
         lines.append(f"- {name}: {model['path']}, {_describe(model['training'])}.")
     if (factor := summary["saturation"]) != 1:
         lines.append(f"- The models' ab is multiplied by {factor:g} (--saturation).")
-    if summary["hints"]:
-        lines.append(
-            "- Hints: the true mean color of 7x7 of 256x256 pixels at random points (seed"
-            f" {drawn_hints.SEED}); of more hints the first are those of fewer."
-        )
-    if summary["suggested_hints"]:
-        lines.append(
-            "- Suggested hints: the same at the points where the model would ask first."
-        )
+    places = {
+        "hints": f"Hints: at random points (seed {drawn_hints.SEED})",
+        "suggested_hints": "Suggested hints: at the points where the model would ask first",
+    }
+    lines += [
+        f"- {words}, the true mean color of 7x7 of 256x256 pixels; of more hints the first"
+        " are those of fewer."
+        for key, words in places.items()
+        if summary[key]
+    ]
     if count := summary["nearly_gray"]:
         verb = "left out" if summary["gray_is_left_out"] else "scored like the others"
         lines.append(f"- Nearly gray photos, {verb}: {count}.")
