@@ -1,7 +1,7 @@
 """The generator as programs for others: StableHLO and ONNX.
 
 Both take photos as sRGB and give the network's colors, so that their users need no color
-maths of their own before the network. Image size and weights are fixed, the batch is not.
+math of their own before the network. Image size and weights are fixed, the batch is not.
 
     rgb       float32 [batch, S, S, 3] in [0, 1], squashed to the network's size
     ab        float32 [batch, S, S, 2], CIE a and b
@@ -23,16 +23,20 @@ from colorgan_jax.lab import (
     rgb_to_lab,
 )
 from colorgan_jax.networks import efficientnet
-from colorgan_jax.networks.architecture import Architecture, unet_depth
+from colorgan_jax.networks.architecture import (
+    Architecture,
+    is_efficientnet_block,
+    unet_depth,
+)
 from colorgan_jax.networks.layers import LEAKY_SLOPE
 from colorgan_jax.params import Params, image_size
 
 if TYPE_CHECKING:
     import onnx
 
-PLATFORMS = ("cpu", "cuda", "tpu")
+_PLATFORMS = ("cpu", "cuda", "tpu")
 # Of ONNX's operators: the lowest in which all of them are as they are used here.
-OPSET = 13
+_OPSET = 13
 # Of the file format that came with that opset.
 _IR_VERSION = 7
 
@@ -58,7 +62,7 @@ def export_stablehlo(params: Params) -> bytes:
 
     (batch,) = jax.export.symbolic_shape("batch")
     rgb = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32)
-    exported = jax.export.export(predict, platforms=PLATFORMS)(rgb)
+    exported = jax.export.export(predict, platforms=_PLATFORMS)(rgb)
     return bytes(exported.serialize())
 
 
@@ -90,30 +94,24 @@ def export_onnx(params: Params, *, half_precision: bool = False) -> "onnx.ModelP
     for feature, output in zip(features, outputs, strict=True):
         graph.add("Identity", [feature], output=output)
     _add_decoder(graph, architecture, features)
-    floats = onnx.TensorProto.FLOAT
+
+    def floats(name: str, *shape: int | None) -> onnx.ValueInfoProto:
+        return onnx.helper.make_tensor_value_info(
+            name, onnx.TensorProto.FLOAT, ["batch", *shape]
+        )
+
     model = onnx.helper.make_model(
         onnx.helper.make_graph(
             graph.nodes,
             "colorgan_jax generator",
+            [floats("rgb", size, size, 3)],
             [
-                onnx.helper.make_tensor_value_info(
-                    "rgb", floats, ["batch", size, size, 3]
-                )
-            ],
-            [
-                onnx.helper.make_tensor_value_info(
-                    "ab", floats, ["batch", size, size, 2]
-                ),
-                *(
-                    onnx.helper.make_tensor_value_info(
-                        output, floats, ["batch", None, None, None]
-                    )
-                    for output in outputs
-                ),
+                floats("ab", size, size, 2),
+                *(floats(output, None, None, None) for output in outputs),
             ],
             graph.weights,
         ),
-        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        opset_imports=[onnx.helper.make_opsetid("", _OPSET)],
         ir_version=_IR_VERSION,
         producer_name="colorgan_jax",
     )
@@ -203,7 +201,7 @@ def _add_encoder(graph: _Graph, architecture: Architecture, x: str) -> list[str]
     """As `Generator.encode`."""
     features: list[str] = []
     for block in range(1, unet_depth(architecture.image_size) + 1):
-        if _is_efficientnet(architecture, block):
+        if is_efficientnet_block(architecture.encoder, block):
             x = _add_efficientnet(graph, block, x)
         else:
             if features:
@@ -213,10 +211,6 @@ def _add_encoder(graph: _Graph, architecture: Architecture, x: str) -> list[str]
             )
         features.append(x)
     return features
-
-
-def _is_efficientnet(architecture: Architecture, block: int) -> bool:
-    return architecture.encoder == "efficientnet" and block <= len(efficientnet.BLOCKS)
 
 
 def _add_efficientnet(graph: _Graph, block: int, x: str) -> str:
@@ -263,7 +257,7 @@ def _add_decoder(
         x = graph.add("Relu", [x])
         if skip is not None:
             number = len(features) + 1 - block
-            if not _is_efficientnet(architecture, number):
+            if not is_efficientnet_block(architecture.encoder, number):
                 skip = graph.add("Relu", [skip])
             x = graph.add("Concat", [x, skip], axis=1)
         x = graph.convolve(

@@ -57,6 +57,11 @@ def check_encoder(encoder: str, image_size: int, frozen_blocks: int) -> None:
         )
 
 
+def is_efficientnet_block(encoder: str, block: int) -> bool:
+    """Whether a block of the encoder, counted from 1, is one of EfficientNet's."""
+    return encoder == "efficientnet" and block <= len(efficientnet.BLOCKS)
+
+
 def block_widths(filters: int, depth: int, maximum: int | None = None) -> list[int]:
     """Output channels of the encoder blocks: doubling from `filters` up to `maximum`.
 
@@ -121,7 +126,7 @@ class Architecture:
         kernels: dict[str, tuple[int, ...]] = {}
         features = [1]  # channels of L, and of the output of each block of the encoder
         for block, width in enumerate(widths, start=1):
-            if self.encoder == "efficientnet" and block <= len(efficientnet.BLOCKS):
+            if is_efficientnet_block(self.encoder, block):
                 kernels |= efficientnet.kernel_shapes(block)
                 width = efficientnet.BLOCKS[block - 1][-1].outputs
             else:

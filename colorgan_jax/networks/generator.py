@@ -22,6 +22,7 @@ from colorgan_jax.networks.architecture import (
     Architecture,
     block_widths,
     check_encoder,
+    is_efficientnet_block,
     unet_depth,
 )
 from colorgan_jax.networks.layers import BatchNorm, DownConv, UpConv, leaky_relu
@@ -199,7 +200,7 @@ class Generator(nn.Module):
         shared = {"folded": self.folded, "dtype": self.dtype}
         self.encoder_blocks = [
             EfficientNetBlock(block, dtype=self.dtype, name=f"encoder_{block}")
-            if self._is_efficientnet(block)
+            if is_efficientnet_block(self.encoder, block)
             else EncoderBlock(width, norm=block > 1, name=f"encoder_{block}", **shared)
             for block, width in enumerate(widths, start=1)
         ]
@@ -253,12 +254,9 @@ class Generator(nn.Module):
         *outer, x = features
         skips = [
             # EfficientNet's features are signed, and so are what its own layers take.
-            feature if self._is_efficientnet(number) else nn.relu(feature)
+            feature if is_efficientnet_block(self.encoder, number) else nn.relu(feature)
             for number, feature in enumerate(outer, start=1)
         ]
         for block, skip in zip(self.decoder_blocks, [None, *skips[::-1]], strict=True):
             x = block(x, skip, train=train)
         return jnp.tanh(x.astype(jnp.float32))
-
-    def _is_efficientnet(self, block: int) -> bool:
-        return self.encoder == "efficientnet" and block <= len(efficientnet.BLOCKS)
