@@ -9,7 +9,6 @@ how much is known about each pixel from the hints.
 """
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -28,7 +27,7 @@ DEFAULT_RADIUS = 3.5 / 256
 # Hints are padded to this number or a power of two times it.
 _FEWEST = 16
 # Features of different sizes are compared on a grid of as many cells a side, at most.
-_GRID = 64
+FEATURE_GRID = 64
 # Added to the variance of each hint. It keeps the linear system regular where hints
 # coincide, and is too little to be seen: 0.01 of a difference of 100 in ab.
 _JITTER = 1e-4
@@ -231,7 +230,7 @@ def suggest_hints(
       Positions (y, x), as fractions of the height and the width, the best first: centers of
       cells of a grid of 16x16.
     """
-    size = tuple(min(length, _GRID) for length in L.shape)
+    size = tuple(min(length, FEATURE_GRID) for length in L.shape)
     L, ab = (resize(image, *size) for image in (jnp.asarray(L)[..., None], ab))
     candidates = _centers(_CANDIDATES, _CANDIDATES)
     positions = candidates
@@ -411,20 +410,24 @@ def _compare_features(
       radius: of the spots [K].
       size: H and W.
     """
-    rows, columns = (min(length, _GRID) for length in size)
+    rows, columns = (min(length, FEATURE_GRID) for length in size)
     scaled = [
         resize(standardize(block), rows, columns) / width for block, width in features
     ]
     grid = jnp.concatenate([*scaled, jnp.zeros((rows, columns, 1))], axis=-1)
     own = _means_over_spots(grid, positions, radius)
-    squares = jnp.sum(own**2, axis=-1)
-    product = functools.partial(jnp.einsum, precision="highest")
-    between = squares[:, None] + squares - 2 * product("kc,nc->kn", own, own)
-    others = jnp.sum(grid**2, axis=-1)[..., None] + squares
-    across = others - 2 * product("kc,hwc->hwk", own, grid)
+    across = resize(feature_distances(own, grid), *size).reshape(-1, len(own))
+    return feature_distances(own, own), across.T
+
+
+def feature_distances(
+    first: Float[Array, "K C"], second: Float[Array, "*places C"]
+) -> Float[Array, "*places K"]:
+    """Squared distances of the features of places, by one product of matrices."""
+    product = jnp.einsum("kc,...c->...k", first, second, precision="highest")
+    squares = jnp.sum(second**2, axis=-1)[..., None] + jnp.sum(first**2, axis=-1)
     # Rounding may make them a little less than 0.
-    across = resize(jnp.maximum(across, 0), *size).reshape(-1, len(own))
-    return jnp.maximum(between, 0), across.T
+    return jnp.maximum(squares - 2 * product, 0)
 
 
 def standardize(features: jax.Array) -> jax.Array:

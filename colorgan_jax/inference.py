@@ -97,41 +97,36 @@ def _predict_corrected_ab(
     """
     if hints is None and reference is None:
         return jnp.multiply(saturation, predict_ab(params, L[..., None] / L_SCALE - 1))
-    features, ab = _look(params, L)
-    ab = jnp.multiply(saturation, ab)
+    look = _look(params, L, saturation)
     if reference is not None:
         known = resize(
             jnp.concatenate([reference.L[..., None], reference.ab], axis=-1),
             *L.shape[1:],
         )
-        their_features, their_ab = _look(params, known[None, ..., 0])
-        look = Look(
-            known[..., 0],
-            jnp.multiply(saturation, their_ab[0]),
-            [block[0] for block in their_features],
-        )
+        theirs = _look(params, known[None, ..., 0], saturation)
+        theirs = jax.tree.map(lambda array: array[0], theirs)
         # One after the other: each takes 256 numbers a pixel.
         ab = jax.lax.map(
-            lambda photo: spread_reference(known[..., 1:], look, Look(*photo)),
-            (L, ab, features),
+            lambda photo: spread_reference(known[..., 1:], theirs, photo), look
         )
+        look = look._replace(ab=ab)
     if hints is not None:
-        spread = jax.vmap(lambda *photo: spread_hints(*photo)[0])
-        ab = spread(hints, L, ab, features)
-    return ab
+        spread = jax.vmap(lambda hints, look: spread_hints(hints, *look)[0])
+        look = look._replace(ab=spread(hints, look))
+    return jnp.asarray(look.ab)
 
 
 def _look(
-    params: Params, L: Float[Array | np.ndarray, "B S S"]
-) -> tuple[list[jax.Array], jax.Array]:
-    """The features of photos, as of `Generator.encode`, and the network's ab in [-1, 1]."""
+    params: Params, L: Float[Array | np.ndarray, "B S S"], saturation: ArrayLike = 1.0
+) -> Look:
+    """What the network makes of photos, its ab times the saturation."""
     generator = _generator(params)
 
     def apply(method: str, x: Any) -> Any:
         return generator.apply({"params": params}, x, train=False, method=method)
 
     features = apply("encode", L[..., None] / L_SCALE - 1)
-    return features, apply("decode", features)
+    return Look(L, jnp.multiply(saturation, apply("decode", features)), features)
 
 
 @jax.jit
@@ -216,16 +211,12 @@ def where_to_ask(
     if 0 in batch:
         return jnp.zeros((*batch, count, 2)), jnp.zeros((*batch, size, size))
     seen = resize(L.reshape(-1, *L.shape[-2:], 1), size, size)[..., 0]
-    features, ab = _look(params, seen)
 
-    def ask(
-        hints: Hints | None, L: jax.Array, ab: jax.Array, features: list[jax.Array]
-    ) -> tuple[jax.Array, jax.Array]:
-        known = 0.0 if hints is None else spread_hints(hints, L, ab, features)[1]
-        positions = suggest_hints(hints, L, ab, features, count=count)
-        return positions, expected_error(L, known)
+    def ask(hints: Hints | None, look: Look) -> tuple[jax.Array, jax.Array]:
+        known = 0.0 if hints is None else spread_hints(hints, *look)[1]
+        return suggest_hints(hints, *look, count=count), expected_error(look.L, known)
 
-    positions, error = jax.vmap(ask)(hints, seen, ab, features)
+    positions, error = jax.vmap(ask)(hints, _look(params, seen))
     return positions.reshape(*batch, count, 2), error.reshape(*batch, size, size)
 
 

@@ -14,7 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from colorgan_jax.hints import Kernel, squared_distances, standardize
+from colorgan_jax.hints import (
+    FEATURE_GRID,
+    Kernel,
+    feature_distances,
+    squared_distances,
+    standardize,
+)
 from colorgan_jax.lab import AB_SCALE, rgb_to_lab
 from colorgan_jax.photos import Photo, resize_photo
 from colorgan_jax.upsampling import resize
@@ -25,8 +31,6 @@ _SIZE = 256
 _KERNEL = Kernel()
 # The colors are known at so many places a side.
 _PLACES = 16
-# The features of both photos are compared on a grid of as many cells a side, at most.
-_GRID = 64
 # Variance of what is peculiar to one of the photos, in units of that which both share.
 _NOISE = 1.0
 
@@ -44,17 +48,17 @@ class Reference(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What the network makes of a photo.
+    """What the network makes of a photo; of several, all with a leading dimension.
 
     Attributes:
       L: CIE lightness in [0, 100], at the size of the network.
       ab: its colors, scaled to [-1, 1].
-      features: what `Generator.encode` gives, without the batch: the outermost block first.
+      features: what `Generator.encode` gives: the outermost block first.
     """
 
-    L: Float[Array | np.ndarray, "S S"]
-    ab: Float[Array | np.ndarray, "S S 2"]
-    features: Sequence[Float[Array | np.ndarray, "_ _ _"]]
+    L: Float[Array | np.ndarray, "*batch S S"]
+    ab: Float[Array | np.ndarray, "*batch S S 2"]
+    features: Sequence[Float[Array | np.ndarray, "*batch _ _ _"]]
 
 
 def make_reference(photo: Photo) -> Reference:
@@ -105,7 +109,7 @@ def spread_reference(
 def _compare_features(reference: Look, photo: Look) -> tuple[jax.Array, jax.Array]:
     """Squared distances of features: between places, and from each to all pixels."""
     size = photo.L.shape
-    grid = tuple(min(length, _GRID) for length in size)
+    grid = tuple(min(length, FEATURE_GRID) for length in size)
     places, cells = [jnp.zeros((_PLACES, _PLACES, 1))], [jnp.zeros((*grid, 1))]
     for block, width in _KERNEL.features:
         if block <= len(photo.features):
@@ -117,11 +121,5 @@ def _compare_features(reference: Look, photo: Look) -> tuple[jax.Array, jax.Arra
     first = first.reshape(-1, first.shape[-1])
     second = jnp.concatenate(cells, axis=-1)
 
-    def distances(others: jax.Array) -> jax.Array:
-        product = jnp.einsum("kc,...c->...k", first, others, precision="highest")
-        squares = jnp.sum(others**2, axis=-1)[..., None] + jnp.sum(first**2, axis=-1)
-        # Rounding may make them a little less than 0.
-        return jnp.maximum(squares - 2 * product, 0)
-
-    across = resize(distances(second), *size).reshape(-1, len(first))
-    return distances(first), across.T
+    across = resize(feature_distances(first, second), *size).reshape(-1, len(first))
+    return feature_distances(first, first), across.T
