@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The whole reproduction: the report's recipe, the recipe with a pretrained encoder, and the
-# tables and figures of docs/reproduction.md and docs/model-card.md.
+# The whole reproduction: the report's recipe, the recipe with a pretrained encoder, the
+# weights to release, and the tables and figures of docs/reproduction.md and
+# docs/model-card.md.
 #
 #   bash docs/reproduce.sh [--size SIZE] PHOTOS TEST_PHOTOS [FLAGS OF launch.py ...]
 #
@@ -60,3 +61,4 @@ python -m colorgan_jax evaluate --params runs/pix2pix --compare runs/pretrained 
   --photos "$test_photos" --output runs/reproduction
 python -m colorgan_jax evaluate --params runs/released.safetensors --compare runs/pretrained \
   --photos "$test_photos" --output runs/released
+echo "To release: cp runs/released.safetensors colorgan_jax/weights/params.safetensors"
