@@ -149,10 +149,11 @@ def _run(options: argparse.Namespace) -> int:
         )
     if left_out:
         print_note(_describe_left_out(left_out, all_names=options.list))
+    settings = _settings(rendering)
     results = Results(
         options.output,
         sources,
-        settings=lambda source: _digest_of_settings(rendering, hints.of(source)),
+        settings=lambda source: _digest_of_settings(settings, hints.of(source)),
         result_format=rendering.result_format,
         overwrite=options.overwrite,
         has_manifest=options.no_provenance,
@@ -177,8 +178,8 @@ def _read_reference(path: Path | None) -> Reference | None:
     return make_reference(Photo(rgb))
 
 
-def _digest_of_settings(rendering: Rendering, hints: Hints | None) -> str:
-    """Stands for all that the look of a result depends on."""
+def _settings(rendering: Rendering) -> dict[str, object]:
+    """All that the look of every result depends on; it takes a while."""
     settings = {
         "params": fingerprint(rendering.params),
         "saturation": rendering.saturation,
@@ -186,10 +187,15 @@ def _digest_of_settings(rendering: Rendering, hints: Hints | None) -> str:
         "quality": rendering.quality,
         "side_by_side": rendering.side_by_side,
     }
-    if hints is not None:
-        settings["hints"] = [np.asarray(array).tolist() for array in hints]
     if rendering.reference is not None:
         settings["reference"] = fingerprint({"": rendering.reference._asdict()})
+    return settings
+
+
+def _digest_of_settings(settings: dict[str, object], hints: Hints | None) -> str:
+    """Stands for all that the look of one result depends on."""
+    if hints is not None:
+        settings = settings | {"hints": [np.asarray(array).tolist() for array in hints]}
     return digest(settings)
 
 

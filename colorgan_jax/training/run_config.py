@@ -114,12 +114,12 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         unet_depth(config.image_size)
     except ValueError as error:
         raise TrainingError(f"--config.image_size: {error}") from error
-    if config.image_size < 3 * 2**config.discriminator.halvings:
+    smallest = 4 * 2**config.discriminator.halvings
+    if config.image_size < smallest:
         raise TrainingError(
             f"--config.image_size is {config.image_size} and"
             f" --config.discriminator.halvings is {config.discriminator.halvings}: the"
-            f" discriminator needs {4 * 2**config.discriminator.halvings} pixels or more"
-            " to see one patch."
+            f" discriminator needs {smallest} pixels or more to see one patch."
         )
     try:
         check_encoder(
@@ -149,41 +149,41 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         )
 
 
-def load_initial_params(name: str) -> Params:
-    """The parameters that a run starts from: released ones, or any others.
-
-    Args:
-      name: "released", or a path as for `params.load_params`.
+def load_initial_params(config: ml_collections.ConfigDict) -> Params:
+    """The parameters that a run starts from, which the config names.
 
     Raises:
       ParamsError: as `params.load_params`.
+      TrainingError: if they are of another generator than the config's.
     """
-    return load_params(RELEASED_PARAMS if name == "released" else name)
+    name = config.initial_params
+    params = load_params(RELEASED_PARAMS if name == "released" else name)
+    actual = Architecture.from_params(params)
+    wanted = Architecture(
+        config.generator.filters,
+        config.generator.maximum_filters,
+        config.image_size,
+        config.generator.encoder,
+    )
+    if actual.layer_shapes() != wanted.layer_shapes():
+        raise TrainingError(
+            f"--config.initial_params is {name}, of another generator than the config:"
+            f" image_size={actual.image_size}, generator.filters={actual.filters},"
+            f" generator.maximum_filters={actual.maximum_filters},"
+            f" generator.encoder={actual.encoder}."
+        )
+    return params
 
 
 def check_pretrained(config: ml_collections.ConfigDict) -> None:
     """Refuses to start from what is not there, or is of another generator.
 
     Raises:
-      TrainingError: says what to install, or what differs.
       ParamsError: as `load_initial_params`.
+      TrainingError: as there, or says what to install.
     """
     if config.initial_params is not None:
-        actual = Architecture.from_params(load_initial_params(config.initial_params))
-        wanted = Architecture(
-            config.generator.filters,
-            config.generator.maximum_filters,
-            config.image_size,
-            config.generator.encoder,
-        )
-        if actual.layer_shapes() != wanted.layer_shapes():
-            raise TrainingError(
-                f"--config.initial_params is {config.initial_params}, of another"
-                f" generator than the config: image_size={actual.image_size},"
-                f" generator.filters={actual.filters},"
-                f" generator.maximum_filters={actual.maximum_filters},"
-                f" generator.encoder={actual.encoder}."
-            )
+        load_initial_params(config)
         return
     if config.generator.encoder == "efficientnet" and not pretrained.is_available():
         raise TrainingError(

@@ -236,9 +236,9 @@ def new_state(
 
 def load_pretrained(config: ml_collections.ConfigDict) -> dict | None:
     """Parameters that a new generator starts from in place of random ones."""
-    check_pretrained(config)
     if config.initial_params is not None:
-        return dict(load_initial_params(config.initial_params))
+        return dict(load_initial_params(config))
+    check_pretrained(config)
     if config.generator.encoder == "efficientnet":
         return pretrained.efficientnet_encoder()
     return None
