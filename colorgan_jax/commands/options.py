@@ -34,6 +34,23 @@ def add_saturation_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_address_options(parser: argparse.ArgumentParser, *, people: str) -> None:
+    """Adds --host and --port: where to serve to these people."""
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help=f"address to serve at; 0.0.0.0 lets {people} on the same network in"
+        " (default: %(default)s, this computer only)",
+    )
+    parser.add_argument(
+        "--port",
+        default=8000,
+        type=number(int, 0, 65535),
+        metavar="N",
+        help="port to serve at; 0 picks a free one (default: %(default)s)",
+    )
+
+
 def number(
     kind: type, lowest: float = -math.inf, highest: float = math.inf
 ) -> Callable[[str], float]:

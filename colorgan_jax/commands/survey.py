@@ -4,12 +4,11 @@ import argparse
 import json
 import os
 import shlex
-import socket
 import sys
 from pathlib import Path
 
 from colorgan_jax.commands.extras import extra
-from colorgan_jax.commands.options import number
+from colorgan_jax.commands.options import add_address_options, number
 from colorgan_jax.errors import CommandError
 from colorgan_jax.paths import replace_file
 from colorgan_jax.survey.database import SurveyDatabase, read_ratings
@@ -74,19 +73,7 @@ def _add_serve_parser(surveys: argparse._SubParsersAction) -> None:
         metavar="N",
         help="seed of the random choice of photos (default: %(default)s)",
     )
-    parser.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="address to serve at; 0.0.0.0 lets raters on the same network in (default:"
-        " %(default)s, this computer only)",
-    )
-    parser.add_argument(
-        "--port",
-        default=8000,
-        type=number(int, 0, 65535),
-        metavar="N",
-        help="port to serve at; 0 picks a free one (default: %(default)s)",
-    )
+    add_address_options(parser, people="raters")
     parser.set_defaults(run=_serve)
 
 
@@ -127,6 +114,7 @@ def _add_analyze_parser(surveys: argparse._SubParsersAction) -> None:
 def _serve(options: argparse.Namespace) -> int:
     # Not at the top, like `analysis` below: the other commands do without.
     with extra("survey", "colorgan survey serve"):
+        from colorgan_jax import serving
         from colorgan_jax.survey import server
 
     photos = choose_photos(
@@ -137,7 +125,7 @@ def _serve(options: argparse.Namespace) -> int:
         report=lambda sentence: print(sentence, file=sys.stderr),
     )
     with (
-        _listen(options.host, options.port) as listener,
+        serving.listen(options.host, options.port) as listener,
         SurveyDatabase(options.database, photos, server.QUESTION) as database,
     ):
         height, width = photos[0].pixels.shape[:2]
@@ -146,7 +134,7 @@ def _serve(options: argparse.Namespace) -> int:
             f" {width}x{height} pixels. Raters who have finished:"
             f" {database.count_finished()}."
         )
-        print(f"{_addresses(listener)} Ctrl-C stops the survey.", flush=True)
+        print(f"{serving.addresses(listener)} Ctrl-C stops the survey.", flush=True)
         try:
             server.create_server(database, photos).run(sockets=[listener])
         except KeyboardInterrupt:
@@ -154,30 +142,6 @@ def _serve(options: argparse.Namespace) -> int:
     file = shlex.quote(os.fspath(options.database))
     print(f"\nStopped. The results: colorgan survey analyze {file}")
     return 0
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Binds the port, before raters are told of it."""
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        # Python appends the address.
-        reason, *_ = (error.strerror or str(error)).split(" (while")
-        raise CommandError(
-            f"The survey cannot be served at --host {host} --port {port}: {reason}."
-        ) from error
-
-
-def _addresses(listener: socket.socket) -> str:
-    """A sentence: where the survey can be opened."""
-    host, port = listener.getsockname()[:2]
-    if host in ("0.0.0.0", "::"):
-        return (
-            f"Open http://localhost:{port}/ here, or port {port} of this computer's"
-            " address on other devices."
-        )
-    return f"Open http://{f'[{host}]' if ':' in host else host}:{port}/ ."
 
 
 def _analyze(options: argparse.Namespace) -> int:

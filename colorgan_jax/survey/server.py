@@ -30,6 +30,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from colorgan_jax.serving import create_web_server
 from colorgan_jax.survey.database import SurveyDatabase, SurveyPhoto
 
 QUESTION = "How realistic are the colors of this photo?"
@@ -62,18 +63,7 @@ def create_server(
       database: the survey, with these photos.
       photos: what the raters see.
     """
-    config = uvicorn.Config(
-        _create_app(database, photos),
-        headers=_HEADERS,
-        server_header=False,
-        log_config=None,  # the program has set up its own
-        access_log=False,
-        log_level="error",  # not each port scanner
-        lifespan="off",
-        ws="none",
-        timeout_graceful_shutdown=3,
-    )
-    return uvicorn.Server(config)
+    return create_web_server(_create_app(database, photos), _HEADERS)
 
 
 def _create_app(database: SurveyDatabase, photos: Sequence[SurveyPhoto]) -> Starlette:
