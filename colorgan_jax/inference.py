@@ -97,13 +97,13 @@ def _predict_corrected_ab(
     """
     if hints is None and reference is None:
         return jnp.multiply(saturation, predict_ab(params, L[..., None] / L_SCALE - 1))
-    look = _look(params, L, saturation)
+    look = look_at(params, L, saturation)
     if reference is not None:
         known = resize(
             jnp.concatenate([reference.L[..., None], reference.ab], axis=-1),
             *L.shape[1:],
         )
-        theirs = _look(params, known[None, ..., 0], saturation)
+        theirs = look_at(params, known[None, ..., 0], saturation)
         theirs = jax.tree.map(lambda array: array[0], theirs)
         # One after the other: each takes 256 numbers a pixel.
         ab = jax.lax.map(
@@ -116,7 +116,7 @@ def _predict_corrected_ab(
     return jnp.asarray(look.ab)
 
 
-def _look(
+def look_at(
     params: Params, L: Float[Array | np.ndarray, "B S S"], saturation: ArrayLike = 1.0
 ) -> Look:
     """What the network makes of photos, its ab times the saturation."""
@@ -216,7 +216,7 @@ def where_to_ask(
         known = 0.0 if hints is None else spread_hints(hints, *look)[1]
         return suggest_hints(hints, *look, count=count), expected_error(look.L, known)
 
-    positions, error = jax.vmap(ask)(hints, _look(params, seen))
+    positions, error = jax.vmap(ask)(hints, look_at(params, seen))
     return positions.reshape(*batch, count, 2), error.reshape(*batch, size, size)
 
 
