@@ -1,10 +1,10 @@
 """colorgan export: the generator for other programs."""
 
 import argparse
-from pathlib import Path
 
 from colorgan_jax.commands.extras import extra
 from colorgan_jax.commands.options import add_params_option
+from colorgan_jax.commands.output_file import add_output_options, output_file
 from colorgan_jax.errors import CommandError
 from colorgan_jax.params import load_params, load_training, save_params
 from colorgan_jax.paths import replace_file
@@ -22,16 +22,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     add_params_option(parser)
     parser.add_argument("--format", required=True, choices=_FORMATS)
-    parser.add_argument(
-        "--output", required=True, type=Path, metavar="FILE", help="the file to write"
-    )
+    add_output_options(parser)
     parser.add_argument(
         "--half-precision",
         action="store_true",
         help="keep the weights in float16, in half the space (onnx, safetensors)",
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace the file if there is one"
     )
     parser.set_defaults(run=_run)
 
@@ -39,14 +34,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def _run(options: argparse.Namespace) -> int:
     if options.format == "stablehlo" and options.half_precision:
         raise CommandError("--half-precision is for the formats onnx and safetensors.")
-    output = options.output
-    if output.exists() and not options.overwrite:
-        raise CommandError(
-            f"{output} is there already: --overwrite replaces it, or name another"
-            " --output."
-        )
-    params = load_params(options.params)
-    try:
+    with output_file(options) as output:
+        params = load_params(options.params)
         if options.format == "safetensors":
             training = load_training(options.params)
             save_params(output, params, training, half_precision=options.half_precision)
@@ -63,9 +52,5 @@ def _run(options: argparse.Namespace) -> int:
             else:
                 content = export.export_stablehlo(params)
             replace_file(output, content)
-    except OSError as error:
-        raise CommandError(
-            f"{output} cannot be written: {error.strerror or error}"
-        ) from error
     print(output)
     return 0
