@@ -1,10 +1,11 @@
-"""Makes tests/golden/gan.npz: what the same GAN written in PyTorch computes.
+"""Makes the files in tests/golden: what the same networks written in PyTorch compute.
 
     pip install torch==2.13.0
     python tests/make_golden.py
 
-test_golden.py compares our networks and our training step with it, without PyTorch. The file
-holds, under the names and in the layouts of Flax:
+gan.npz is of one training step of the GAN. test_golden.py compares our networks and our
+training step with it, without PyTorch. The file holds, under the names and in the layouts of
+Flax:
 
     images/         a batch of random L and ab
     before/         random parameters and running statistics of both networks
@@ -14,6 +15,14 @@ holds, under the names and in the layouts of Flax:
 
 The first two are float16, exactly. To keep the file small, gradients and changes of kernels
 are those of every fifth weight in the kernel's order.
+
+weights/test_pix2pix.py reads the state dicts of a generator that is nested as in the PyTorch
+code of pix2pix, with random parameters and running statistics. latest_net_G.pth is as that
+code saves it, legacy_net_G.pth as versions of PyTorch before 1.6 did: of a
+`torch.nn.DataParallel`, and in half precision, which holds the same values. net_G.npz has
+
+    L               32x32 values, each of which is 8x8 pixels of the input
+    ab              every seventh row and fifth column of the output in evaluation mode
 """
 
 import sys
@@ -31,7 +40,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import torch_twin
 
 FILTERS, SIZE, BATCH = 8, 32, 4
-FILE = ROOT / "tests" / "golden" / "gan.npz"
+GOLDEN = ROOT / "tests" / "golden"
 
 
 def new_twins() -> dict[str, nn.Module]:
@@ -143,9 +152,78 @@ def training_step(
     }
 
 
-def main() -> None:
-    """Writes the file."""
-    torch.set_num_threads(1)  # Another number adds in another order.
+class Level(nn.Module):
+    """One level of the U-Net as pix2pix's code nests it: all that is within, then the skip."""
+
+    def __init__(self, *layers: nn.Module, has_skip: bool) -> None:
+        super().__init__()
+        self.model = nn.Sequential(*layers)
+        self.has_skip = has_skip
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.model(x)
+        # The first layer may have changed x in place, as it does in pix2pix's code.
+        return torch.cat([x, y], dim=1) if self.has_skip else y
+
+
+def new_nested_generator(filters: int) -> nn.Module:
+    """pix2pix's unet_256 from L to ab, under the names that its code gives.
+
+    After section 6.1.1 of the paper (Isola et al. 2017). As in the code, the innermost level
+    of the encoder has no BatchNorm, and the last convolution alone has a bias.
+    """
+    widths = [1, *(filters * min(2**k, 8) for k in range(8))]
+    levels: list[nn.Module] = []  # The one that is within, if any.
+    for k in range(8, 0, -1):
+        inner, outer = widths[k], widths[k - 1]
+        layers: list[nn.Module] = [nn.Conv2d(outer, inner, 4, 2, 1, bias=False)]
+        if k > 1:
+            layers.insert(0, nn.LeakyReLU(0.2, inplace=True))
+        if 1 < k < 8:
+            layers.append(nn.BatchNorm2d(inner))
+        layers += [*levels, nn.ReLU(inplace=True)]
+        inputs = 2 * inner if levels else inner
+        if k == 1:
+            layers += [nn.ConvTranspose2d(inputs, 2, 4, 2, 1), nn.Tanh()]
+        else:
+            layers.append(nn.ConvTranspose2d(inputs, outer, 4, 2, 1, bias=False))
+            layers.append(nn.BatchNorm2d(outer))
+        if 4 < k < 8:
+            layers.append(nn.Dropout(0.5))
+        levels = [Level(*layers, has_skip=k > 1)]
+    generator = nn.Module()
+    generator.model = levels[0]
+    return generator
+
+
+def save_nested_generator(folder: Path) -> None:
+    """Writes two state dicts of a nested generator, and what it gives."""
+    random = np.random.default_rng(2)
+    generator = new_nested_generator(filters=1).eval()
+    state = generator.state_dict()
+    kinds = {"running_mean": "mean", "running_var": "var", "bias": "bias"}
+    for name, tensor in state.items():
+        *_, last = name.split(".")
+        if last != "num_batches_tracked":
+            kind = kinds.get(last, "kernel" if tensor.ndim == 4 else "scale")
+            tensor.copy_(torch.from_numpy(draw(random, kind, tuple(tensor.shape))))
+    torch.save(state, folder / "latest_net_G.pth")
+    parallel = {
+        name: tensor.half() if tensor.is_floating_point() else tensor
+        for name, tensor in nn.DataParallel(generator).state_dict().items()
+    }
+    torch.save(
+        parallel, folder / "legacy_net_G.pth", _use_new_zipfile_serialization=False
+    )
+    L = random.uniform(-1, 1, (32, 32)).round(2).astype(np.float16)
+    pixels = torch.from_numpy(np.kron(L, np.ones((8, 8))).astype(np.float32))
+    with torch.no_grad():
+        ab = generator.model(pixels[None, None])[0].permute(1, 2, 0)
+    np.savez_compressed(folder / "net_G.npz", L=L, ab=ab.numpy()[::7, ::5])
+
+
+def save_gan(file: Path) -> None:
+    """Writes what the GAN and one training step of it give."""
     random = np.random.default_rng(1)
     before = {
         name: unflatten_dict(
@@ -173,9 +251,17 @@ def main() -> None:
         "eval": outputs(trainers[1], L, ab, train=False),
         "step": training_step(trainers[2], before, L, ab),
     }
-    FILE.parent.mkdir(exist_ok=True)
-    np.savez_compressed(FILE, **flatten_dict(golden, sep="/"))
-    print(f"{FILE}: {FILE.stat().st_size / 1000:.0f} kB")
+    np.savez_compressed(file, **flatten_dict(golden, sep="/"))
+
+
+def main() -> None:
+    """Writes the files."""
+    torch.set_num_threads(1)  # Another number adds in another order.
+    GOLDEN.mkdir(exist_ok=True)
+    save_gan(GOLDEN / "gan.npz")
+    save_nested_generator(GOLDEN)
+    for file in sorted(GOLDEN.iterdir()):
+        print(f"{file}: {file.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

