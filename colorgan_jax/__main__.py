@@ -27,7 +27,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # What is imported makes hundreds of thousands of objects that all stay: to look through
     # them for garbage again and again takes a tenth of the time for one photo.
     gc.disable()
-    from colorgan_jax.commands import colorize, evaluate, export, page, survey
+    from colorgan_jax.commands import (
+        colorize,
+        evaluate,
+        export,
+        import_torch,
+        page,
+        survey,
+    )
     from colorgan_jax.compilation import enable_compilation_cache
     from colorgan_jax.photos import silence_decoders
 
@@ -42,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     colorize.add_parser(commands)
     evaluate.add_parser(commands)
     export.add_parser(commands)
+    import_torch.add_parser(commands)
     page.add_parsers(commands)
     survey.add_parser(commands)
     options = parser.parse_args(arguments)

@@ -185,7 +185,8 @@ def load_training(path: str | os.PathLike = RELEASED_PARAMS) -> dict[str, Any]:
 
     Returns:
       What `save_params` was given. A training run gives "config" (as a dictionary),
-      "step" and "mean_ab" (see `data.mean_ab`).
+      "step" and "mean_ab" (see `data.mean_ab`); `colorgan import-torch` gives
+      "imported_from", the name of a file.
 
     Raises:
       ParamsError: as for `load_params`.

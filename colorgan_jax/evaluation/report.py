@@ -78,6 +78,8 @@ def format_summary(summary: Mapping[str, Any]) -> str:
 def _describe(training: Mapping[str, Any]) -> str:
     if not training:
         return "which does not say how it was trained"
+    if "imported_from" in training:
+        return f"imported from {training['imported_from']}"
     config, step = training["config"], training["step"]
     return (
         f"trained for {step:,} steps of {config['batch_size']} photos of"

@@ -206,6 +206,16 @@ def test_models_are_named_after_their_work_directories(workdirs, tmp_path):
     assert list(evaluate.load_models(paths)) == [str(path) for path in paths]
 
 
+def test_the_text_says_where_weights_are_from(evaluation):
+    summary = evaluate.summarize(evaluation)
+    models = summary["models"]
+    models["one"]["training"] = {"imported_from": "latest_net_G.pth"}
+    models["two"]["training"] = {}
+    text = scorecard.format_summary(summary)
+    assert f"- one: {models['one']['path']}, imported from latest_net_G.pth.\n" in text
+    assert "does not say how it was trained" in text
+
+
 def test_the_grid_shows_best_median_and_worst(evaluation, tmp_path, drawn):
     scorecard.save_grids(tmp_path, evaluation)
     grid, beside_random = drawn()
