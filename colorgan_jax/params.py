@@ -27,6 +27,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from colorgan_jax import hub
 from colorgan_jax.errors import ParamsError
 from colorgan_jax.networks.architecture import BATCH_NORM_EPSILON, Architecture
 from colorgan_jax.paths import replace_file
@@ -151,13 +152,15 @@ def load_params(path: str | os.PathLike = RELEASED_PARAMS) -> Params:
 
     Args:
       path: a file written by `save_params`, or the work directory of a training run,
-        which holds one named params.safetensors; by default those that come with this
-        package.
+        which holds one named params.safetensors, or a name on the Hugging Face Hub:
+        "hf://OWNER/NAME", "hf://OWNER/NAME@REVISION" or "hf://OWNER/NAME/FILE" (the text
+        itself: a `Path` would lose a slash). By default those that come with this package.
 
     Returns:
       The folded parameters, float32, on the default device.
 
     Raises:
+      MissingPackageError: a name on the hub needs the package huggingface_hub.
       ParamsError: if there is no such file, or it is damaged, of another format or
         version, or does not hold a generator's parameters.
     """
@@ -189,7 +192,7 @@ def load_training(path: str | os.PathLike = RELEASED_PARAMS) -> dict[str, Any]:
       "imported_from", the name of a file.
 
     Raises:
-      ParamsError: as for `load_params`.
+      MissingPackageError, ParamsError: as for `load_params`.
     """
     with _open_params(_params_file(path)) as file:
         return json.loads(file.metadata().get("training", "{}"))
@@ -213,7 +216,9 @@ def fingerprint(params: Params) -> str:
 
 
 def _params_file(path: str | os.PathLike) -> Path:
-    """The params file that a user means by a file or a work directory."""
+    """The params file that a user means by a file, a work directory or a name on the hub."""
+    if hub.is_hub_name(path):
+        return hub.download(str(path), PARAMS_FILE)
     path = Path(path).expanduser()
     if path.is_dir():
         if not (path / PARAMS_FILE).exists():

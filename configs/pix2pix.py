@@ -21,8 +21,9 @@ def get_config() -> ml_collections.ConfigDict:
     # Or "bfloat16", which is faster on GPUs and TPUs: parameters, statistics and losses
     # stay float32.
     config.compute_dtype = "float32"
-    # Parameters to start from: "released", a params.safetensors, or the work directory of
-    # another run. Their BatchNorm is folded, and the run is without it. By default random.
+    # Parameters to start from: "released", a params.safetensors, the work directory of
+    # another run, or "hf://OWNER/NAME" on the Hugging Face Hub. Their BatchNorm is folded,
+    # and the run is without it. By default random.
     config.initial_params = config_dict.placeholder(str)
 
     config.generator = ml_collections.ConfigDict()

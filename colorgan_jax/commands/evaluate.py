@@ -30,7 +30,6 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--compare",
         nargs="+",
         default=[],
-        type=Path,
         metavar="PATH",
         help="more weights to score; each is compared with --params",
     )
@@ -117,7 +116,7 @@ def _run(options: argparse.Namespace) -> int:
         scorecard.save_grids(options.output, evaluation)
         if evaluation.hints or evaluation.suggested:
             scorecard.save_hint_curves(options.output / "hints.png", evaluation)
-        if rows := read_metrics(paths[0] / "metrics.csv"):
+        if rows := read_metrics(Path(paths[0], "metrics.csv")):
             figures.save_loss_curves(options.output / "loss_curves.png", rows)
     except OSError as error:
         raise _cannot_be_written(options.output, error) from error

@@ -3,7 +3,6 @@
 import argparse
 import math
 from collections.abc import Callable
-from pathlib import Path
 
 from colorgan_jax.params import RELEASED_PARAMS
 
@@ -15,10 +14,9 @@ def add_params_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--params",
         default=RELEASED_PARAMS,
-        type=Path,
         metavar="PATH",
-        help="weights: the work directory of a training run, or its"
-        " params.safetensors (default: the released weights)",
+        help="weights: the work directory of a training run, its params.safetensors, or"
+        " hf://OWNER/NAME on the Hugging Face Hub (default: the released weights)",
     )
 
 

@@ -19,9 +19,10 @@ import dataclasses
 import datetime
 import functools
 import math
+import os
 from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import jax
@@ -32,6 +33,7 @@ from tqdm import tqdm
 from colorgan_jax import __version__, bulk
 from colorgan_jax.errors import EvaluationError, PhotoError
 from colorgan_jax.evaluation.drawn_hints import random_places, true_hints
+from colorgan_jax.hub import is_hub_name
 from colorgan_jax.inference import colorize, where_to_ask
 from colorgan_jax.lab import rgb_to_lab
 from colorgan_jax.metrics import baselines, perceptual
@@ -69,7 +71,7 @@ class Model:
       training: how it was trained, as of `inference.load_training`.
     """
 
-    path: Path
+    path: str | os.PathLike
     params: Params
     training: dict[str, Any]
 
@@ -113,21 +115,18 @@ class Evaluation:
     left_out: list[str]
 
 
-def load_models(paths: Sequence[Path]) -> dict[str, Model]:
+def load_models(paths: Sequence[str | os.PathLike]) -> dict[str, Model]:
     """Reads trained generators and names them.
 
     Args:
-      paths: as for `inference.load_params`. A model is named after its work directory
-        or file; where that is the name of another row, it is the whole path.
+      paths: as for `params.load_params`. A model is named after its work directory,
+        repository or file; where that is the name of another row, it is the whole path.
 
     Raises:
       EvaluationError: if one of them is given twice.
-      ParamsError: as `inference.load_params`.
+      MissingPackageError, ParamsError: as `params.load_params`.
     """
-    names = [
-        path.parent.name if path.name == PARAMS_FILE else path.stem
-        for path in map(Path.resolve, paths)
-    ]
+    names = [_short_name(path) for path in paths]
     models: dict[str, Model] = {}
     for path, name in zip(paths, names, strict=True):
         if names.count(name) > 1 or name in (GRAY, MEAN_AB, RANDOM_AB, REAL):
@@ -136,6 +135,15 @@ def load_models(paths: Sequence[Path]) -> dict[str, Model]:
             raise EvaluationError(f"{path} is given twice.")
         models[name] = Model(path, load_params(path), load_training(path))
     return models
+
+
+def _short_name(path: str | os.PathLike) -> str:
+    """That of a work directory, repository or file of parameters."""
+    # A name on the hub is no path, from which the current folder could lead anywhere.
+    pure = PurePosixPath(path) if is_hub_name(path) else Path(path).resolve()
+    if pure.name == PARAMS_FILE:
+        return pure.parent.name
+    return pure.name.removesuffix(".safetensors")
 
 
 def evaluate(
