@@ -6,6 +6,7 @@ import importlib.util
 import re
 import subprocess
 import threading
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +167,25 @@ def test_links_lead_somewhere(document):
         assert target.exists(), link
         if anchor:
             assert anchor in anchors(target), link
+
+
+def test_the_hub_reads_in_the_model_card_what_the_card_says():
+    from huggingface_hub import ModelCard  # Not at the top: most tests need no hub.
+
+    card = ModelCard.load(ROOT / "docs" / "model-card.md")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert card.data.license == project["license"].lower()
+    assert card.data.library_name == project["name"]
+    assert card.data.pipeline_tag == "image-to-image"
+
+    sections = dict(re.findall(r"(?ms)^## (.+?)\n(.*?)(?=^## |\Z)", card.text))
+    sources = re.findall(r"(?m)^\| (.+) \| \d+% \|", sections["Training data"])
+    for dataset, source in zip(card.data.datasets, sources, strict=True):
+        # Such as ILSVRC/imagenet-1k, which is "ImageNet samples" there.
+        name = dataset.rpartition("/")[2].partition("-")[0]
+        assert source.lower().startswith(name), source
+    columns = re.search(r"(?m)^\|.*\|$", sections["Results"])[0].lower()
+    assert all(metric in columns for metric in card.data.metrics)
 
 
 def test_no_file_speaks_of_where_this_is_developed():
