@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
@@ -20,8 +22,10 @@ DOCUMENTS = [
     ROOT / "CONTRIBUTING.md",
     ROOT / "CHANGELOG.md",
     ROOT / "benchmarks" / "README.md",
+    ROOT / "cloud" / "spaces" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 @pytest.fixture(scope="module")
@@ -173,9 +177,8 @@ def test_the_hub_reads_in_the_model_card_what_the_card_says():
     from huggingface_hub import ModelCard  # Not at the top: most tests need no hub.
 
     card = ModelCard.load(ROOT / "docs" / "model-card.md")
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert card.data.license == project["license"].lower()
-    assert card.data.library_name == project["name"]
+    assert card.data.license == PROJECT["license"].lower()
+    assert card.data.library_name == PROJECT["name"]
     assert card.data.pipeline_tag == "image-to-image"
 
     sections = dict(re.findall(r"(?ms)^## (.+?)\n(.*?)(?=^## |\Z)", card.text))
@@ -186,6 +189,21 @@ def test_the_hub_reads_in_the_model_card_what_the_card_says():
         assert source.lower().startswith(name), source
     columns = re.search(r"(?m)^\|.*\|$", sections["Results"])[0].lower()
     assert all(metric in columns for metric in card.data.metrics)
+
+
+def test_the_hub_can_build_the_space():
+    from huggingface_hub import SpaceCard
+
+    folder = ROOT / "cloud" / "spaces"
+    settings = SpaceCard.load(folder / "README.md").data
+    assert settings.sdk == "gradio"
+    assert (folder / settings.app_file).is_file()
+    assert settings.license == PROJECT["license"].lower()
+    # Text in quotes: 3.10 is no number.
+    assert SpecifierSet(PROJECT["requires-python"]).contains(settings.python_version)
+    lines = (folder / "requirements.txt").read_text().splitlines()
+    (requirement,) = [Requirement(line) for line in lines if not line.startswith("#")]
+    assert requirement.name == PROJECT["name"]
 
 
 def test_no_file_speaks_of_where_this_is_developed():
