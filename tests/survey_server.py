@@ -3,14 +3,12 @@
 import contextlib
 import io
 import re
-import socket
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import requests
 from PIL import Image
+from running_server import run_server
 
 from colorgan_jax.survey.database import SurveyDatabase
 from colorgan_jax.survey.selection import choose_photos
@@ -41,19 +39,10 @@ def serve(folder: Path):
         folder / "real", folder / "generated", count=COUNT, seed=0, report=print
     )
     with (
-        socket.create_server(("127.0.0.1", 0), backlog=128) as listener,
         SurveyDatabase(folder / "survey.db", photos, QUESTION) as database,
+        run_server(create_server(database, photos)) as address,
     ):
-        server = create_server(database, photos)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            while not server.started:
-                time.sleep(0.01)
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
+        yield address
 
 
 def find_token(page: str) -> str:

@@ -2,47 +2,20 @@
 
 import itertools
 import re
-import shutil
 import sqlite3
 from contextlib import closing
 
 import pytest
 import requests
-from selenium import webdriver
+from browser import needs_chromium, open_browser, wait
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.wait import WebDriverWait
 from survey_server import identify, opinion, save_photos, serve
 
 from colorgan_jax.survey.database import read_ratings
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
-CHROMEDRIVER = shutil.which("chromedriver")
-
-pytestmark = pytest.mark.skipif(
-    not (CHROMIUM and CHROMEDRIVER), reason="there is no Chromium, or no chromedriver"
-)
-
-
-def open_browser(profile):
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for option in (
-        "headless=new",
-        "no-sandbox",
-        "disable-gpu",
-        "disable-background-networking",
-        "disable-component-update",
-        "disable-sync",
-        "no-first-run",
-        "window-size=1280,800",
-        f"user-data-dir={profile}",
-    ):
-        options.add_argument(f"--{option}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    return webdriver.Chrome(options, webdriver.ChromeService(CHROMEDRIVER))
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +34,6 @@ def browser(shared_browser):
     shared_browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     # What the page's own Content-Security-Policy forbids would be in it, for one.
     assert shared_browser.get_log("browser") == []
-
-
-def wait(browser, condition):
-    return WebDriverWait(browser, 10, poll_frequency=0.02).until(condition)
 
 
 def wait_for_trial(browser, number):

@@ -14,7 +14,7 @@ const NOISE = 0.05;
 const SPOT = 3.0;
 const EXTREMES = 1 / 6;
 
-const FEATURE_GRID = 64;
+const MOST_GRID_CELLS = 64;
 const JITTER = 1e-4;
 const SMALLEST_RADIUS = 1e-4;
 const REFINEMENTS = 2;
@@ -23,10 +23,12 @@ const NO_VARIANCE = 1e-6;
 /**
  * The encoder's features of a photo as hints compare them.
  * @param {Map<number, {data: Float32Array, dims: number[]}>} blocks of [1, C, h, w], by number
- * @returns {{data: Float32Array, channels: number}} [FEATURE_GRID, FEATURE_GRID, channels]
+ * @param {number} size height and width that the network sees
+ * @returns {{data: Float32Array, side: number, channels: number}} [side, side, channels]
  */
-export function featureGrid(blocks) {
-  const cells = FEATURE_GRID ** 2;
+export function featureGrid(blocks, size) {
+  const side = Math.min(size, MOST_GRID_CELLS);
+  const cells = side ** 2;
   const chosen = [...FEATURE_WIDTHS].filter(([block]) => blocks.has(block));
   const channels = chosen.reduce((sum, [block]) => sum + blocks.get(block).dims[1], 0);
   const data = new Float32Array(cells * channels);
@@ -37,11 +39,11 @@ export function featureGrid(blocks) {
     for (let channel = 0; channel < count; channel++, column++) {
       const values = features.slice(channel * size, (channel + 1) * size);
       standardize(values, count, width);
-      const grown = resize(values, [height, columns, 1], FEATURE_GRID, FEATURE_GRID);
+      const grown = resize(values, [height, columns, 1], side, side);
       for (let cell = 0; cell < cells; cell++) data[cell * channels + column] = grown[cell];
     }
   }
-  return { data, channels };
+  return { data, side, channels };
 }
 
 /** One of `count` channels less its mean, such that all have a variance of 1 together. */
@@ -61,7 +63,7 @@ function standardize(values, count, width) {
  *   fractions of the width and the height
  * @param {Float32Array} L CIE lightness [size, size]
  * @param {Float32Array} ab CIE a and b that were predicted [size, size, 2]
- * @param {{data: Float32Array, channels: number}} grid from `featureGrid`
+ * @param {{data: Float32Array, side: number, channels: number}} grid from `featureGrid`
  * @returns {Float32Array} CIE a and b [size, size, 2]
  */
 export function spreadHints(spots, L, ab, grid, size) {
@@ -77,7 +79,7 @@ export function spreadHints(spots, L, ab, grid, size) {
     looks[3 * pixel + 2] = ab[2 * pixel + 1];
   }
   const look = meansOverSpots(looks, size, 3, spots, radius);
-  const content = meansOverSpots(grid.data, FEATURE_GRID, grid.channels, spots, radius);
+  const content = meansOverSpots(grid.data, grid.side, grid.channels, spots, radius);
 
   const between = new Float64Array(count * count);
   for (let j = 0; j < count; j++) {
@@ -131,13 +133,13 @@ function covariancesWithPixels(spots, radius, look, content, looks, grid, size) 
   const pixels = size * size;
   const radiusAt = radiusOfPixels(spots, radius, size);
   return spots.map((spot, k) => {
-    const distances = new Float32Array(FEATURE_GRID ** 2);
+    const distances = new Float32Array(grid.side ** 2);
     for (let cell = 0; cell < distances.length; cell++) {
       distances[cell] = contentDistance(
         content[k], grid.data, cell * grid.channels, grid.channels,
       );
     }
-    const unlike = resize(distances, [FEATURE_GRID, FEATURE_GRID, 1], size, size);
+    const unlike = resize(distances, [grid.side, grid.side, 1], size, size);
     const row = new Float32Array(pixels);
     for (let y = 0, pixel = 0; y < size; y++) {
       const vertical = ((y + 0.5) / size - spot.y) ** 2;

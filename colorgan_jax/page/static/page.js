@@ -351,9 +351,9 @@ function showChosen() {
 }
 
 function takeColor(active) {
-  if (active === takesColor) return;
   takesColor = active;
   $("dropper").ariaPressed = String(active);
+  $("stage").classList.toggle("takes-color", active);
 }
 
 function typeHex(text) {

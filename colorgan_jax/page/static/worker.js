@@ -53,7 +53,9 @@ async function loadNetwork(onGpu) {
   const session = await ort.InferenceSession.create(new Uint8Array(model), {
     executionProviders: onGpu ? ["webgpu", "wasm"] : ["wasm"],
   });
-  const outputs = ["ab", ...[...FEATURE_WIDTHS.keys()].map((block) => `features_${block}`)];
+  // A small network has fewer blocks.
+  const outputs = ["ab", ...[...FEATURE_WIDTHS.keys()].map((block) => `features_${block}`)]
+    .filter((name) => session.outputNames.includes(name));
   return async (L) => {
     const rgb = new Float32Array(3 * L.length);
     L.forEach((value, pixel) => rgb.fill(grayOf(value), 3 * pixel, 3 * pixel + 3));
@@ -122,7 +124,7 @@ async function open({ photo, file }) {
     resizeQuality: "high",
   });
   bitmap.close();
-  photos.set(photo, { file, preview, seen, ab, grid: featureGrid(features) });
+  photos.set(photo, { file, preview, seen, ab, grid: featureGrid(features, site.size) });
   const gray = paintPhoto(preview, new Float32Array(2), 1);
   return { width, height, preview: gray.transferToImageBitmap() };
 }
