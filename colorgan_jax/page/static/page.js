@@ -450,6 +450,7 @@ $("save-hints").addEventListener("click", () => {
 
 $("split").addEventListener("input", ({ target }) => {
   $("stage").style.setProperty("--split", `${target.value}%`);
+  $("divider").hidden = target.value === "0";
 });
 $("saturation").addEventListener("input", ({ target }) => {
   current.saturation = target.value / 100;
