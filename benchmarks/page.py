@@ -72,13 +72,9 @@ class Visit:
 
     def seconds_to_colors(self, act: Callable[[], object]) -> float:
         """Does something that colors a photo, and waits for it."""
-        self.browser.execute_script("delete document.body.dataset.colored")
         start = time.perf_counter()
         act()
-        self._wait(
-            "document.body.dataset.colored !== undefined"
-            " && document.getElementById('busy').textContent === ''"
-        )
+        self._wait("document.getElementById('busy').textContent === ''")
         return time.perf_counter() - start
 
     def click(self, x: float, y: float) -> float:

@@ -181,9 +181,16 @@ class _Network:
             if not answer.done():
                 batch = self._waiting[:_BATCH]
                 del self._waiting[:_BATCH]
-                answers = await run_in_threadpool(self._answer, [x.L for x in batch])
-                for waiting, content in zip(batch, answers, strict=True):
-                    waiting.answer.set_result(content)
+                try:
+                    answers = await run_in_threadpool(
+                        self._answer, [waiting.L for waiting in batch]
+                    )
+                except Exception as error:  # It is each one's answer.
+                    for waiting in batch:
+                        waiting.answer.set_exception(error)
+                else:
+                    for waiting, content in zip(batch, answers, strict=True):
+                        waiting.answer.set_result(content)
         return await answer
 
     def _answer(self, photos: Sequence[np.ndarray]) -> list[bytes]:

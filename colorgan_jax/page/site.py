@@ -22,17 +22,19 @@ from colorgan_jax.export import export_onnx
 from colorgan_jax.params import Params, image_size
 
 _STATIC = Path(__file__).parent / "static"
-_RUNTIME = "ort/ort-wasm-simd-threaded"
+# Of ONNX Runtime Web. It is in the names of its files, too, since browsers keep them.
+RUNTIME_VERSION = "1.30.0"
+_FOLDER = f"ort-{RUNTIME_VERSION}"
+_RUNTIME = f"{_FOLDER}/ort-wasm-simd-threaded"
 _WASM = {
-    "module": "./ort/ort.wasm.min.mjs",
+    "module": f"./{_FOLDER}/ort.wasm.min.mjs",
     "loader": f"{_RUNTIME}.mjs",
     "wasm": f"{_RUNTIME}.wasm.gzip",
 }
-# The build for the GPU is too large to come with this package. It must be of the same release.
-RUNTIME_VERSION = "1.30.0"
+# The build for the GPU is too large to come with this package.
 _WEBGPU_SHA256 = "d2228df7e4616bc3348bf504ee888f3bec43789a273f0a63f3e68d203ce3bf71"
 _WEBGPU = {
-    "module": "./ort/ort.webgpu.min.mjs",
+    "module": f"./{_FOLDER}/ort.webgpu.min.mjs",
     "loader": f"{_RUNTIME}.asyncify.mjs",
     "wasm": f"{_RUNTIME}.asyncify.wasm.gzip",
 }
@@ -44,7 +46,10 @@ _EXAMPLES = {
 
 
 def build_site(
-    params: Params, *, webgpu: bytes | None = None, server: Any = None
+    params: Params,
+    *,
+    webgpu: bytes | None = None,
+    server: dict[str, Any] | None = None,
 ) -> dict[str, bytes]:
     """Makes the files of the site.
 

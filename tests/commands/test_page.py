@@ -28,7 +28,7 @@ def test_the_site_has_the_network_and_all_that_it_names(page, tmp_path):
         assert (folder / file["name"]).stat().st_size == file["bytes"]
     for name in (site["wasm"]["module"], site["wasm"]["loader"], *site["files"]):
         assert (folder / name).is_file()
-    assert (folder / "ort" / "LICENSE").read_text().startswith("MIT License")
+    assert (folder / "ort-1.30.0" / "LICENSE").read_text().startswith("MIT License")
     model = gzip.decompress((folder / site["model"]["name"]).read_bytes())
     onnx.checker.check_model(onnx.load_from_string(model))
     wasm = gzip.decompress((folder / site["wasm"]["wasm"]["name"]).read_bytes())

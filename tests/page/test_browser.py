@@ -78,18 +78,17 @@ def problem(browser):
 
 def upload(browser, *paths, colored=True):
     """Opens files, and waits until the last of them is in color."""
-    browser.execute_script("delete document.body.dataset.colored")
     find(browser, "files").send_keys("\n".join(map(str, paths)))
     if colored:
         wait_for_colors(browser, 0)
+        assert problem(browser) == ""
 
 
 def wait_for_colors(browser, count):
     """Waits until the photo is colored with so many hints, and nothing is under way."""
 
     def is_done(_):
-        colored = browser.execute_script("return document.body.dataset.colored")
-        return colored == str(count) and find(browser, "busy").text == ""
+        return find(browser, "busy").text == "" and len(markers(browser)) == count
 
     wait(browser, is_done, 60)
 
@@ -433,7 +432,7 @@ def test_a_broken_file_among_others(page, tmp_path, downloads):
     broken.write_bytes(b"no photo at all")
     first = save_photo(tmp_path / "first.png", 30, 40)
     second = save_photo(tmp_path / "second.png", 40, 30, seed=1)
-    upload(page, first, broken, second)
+    upload(page, first, broken, second, colored=False)
     wait(page, lambda _: problem(page) != "")
     assert "broken.jpg cannot be read" in problem(page)
     names = [
@@ -450,6 +449,14 @@ def test_a_broken_file_among_others(page, tmp_path, downloads):
     expected = colorize_photo(random_params(seed=0), read_photo(first)).pixels
     found = np.asarray(Image.open(result).convert("RGB")).astype(int)
     assert result.name == "first_color.png" and np.abs(found - expected).max() <= 2
+
+    find(page, "close").click()
+    wait_for_colors(page, 1)  # The other photo's.
+    assert not find(page, "strip").is_displayed()
+    find(page, "close").click()
+    assert not find(page, "workplace").is_displayed()
+    upload(page, first)
+    assert np.abs(shown(page).astype(int) - expected).max() <= 2
 
 
 def test_the_network_on_the_server(page, tmp_path):

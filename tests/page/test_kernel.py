@@ -99,7 +99,7 @@ def test_hints_spread_as_in_python(run, seed, options):
     assert np.abs(expected - ab).max() > 0.1  # The hints do something.
 
 
-@pytest.mark.parametrize("old, new", itertools.product((1, 3, 5, 64), repeat=2))
+@pytest.mark.parametrize("old, new", [*itertools.product((1, 3, 5, 64), repeat=2)])
 def test_sizes_change_as_in_python(run, old, new):
     image = np.random.default_rng(0).normal(size=(old, 7, 2)).astype(np.float32)
     found = run(

@@ -76,7 +76,7 @@ def test_what_is_no_lightness_is_refused(url, body, sentence):
 def test_only_the_files_of_the_page_are_sent(url):
     assert "<title>colorgan" in requests.get(url).text
     assert requests.get(f"{url}/site.json").json()["size"] == SIZE
-    for path in ("/nothing", "/../server.py", "/%2e%2e/server.py", "/ort"):
+    for path in ("/nothing", "/../server.py", "/%2e%2e/server.py", "/examples"):
         assert requests.get(url + path).status_code == 404
     assert requests.get(f"{url}/look").status_code in (404, 405)
 

@@ -108,7 +108,27 @@ function addToStrip(photo) {
   button.append(small);
   $("strip").append(button);
   photo.button = button;
+  showStrip();
+}
+
+function showStrip() {
   $("strip").hidden = $("download-all").hidden = photos.length < 2;
+}
+
+function closePhoto(photo) {
+  const place = photos.indexOf(photo);
+  photos.splice(place, 1);
+  photo.button.remove();
+  photo.gray.close();
+  showStrip();
+  if (photos.length) {
+    show(photos[Math.min(place, photos.length - 1)]);
+  } else {
+    choose(null);
+    current = null;
+    $("workplace").hidden = true;
+  }
+  ask("close", { photo: photo.number });
 }
 
 function show(photo) {
@@ -150,7 +170,6 @@ function recolor() {
       const result = await during("Coloring", () => ask("recolor", wish(photo)));
       if (result && photo === current) {
         contextOf($("color")).drawImage(result.image, 0, 0);
-        document.body.dataset.colored = photo.hints.length; // Which a test waits for.
       }
       result?.image.close();
     }
@@ -457,6 +476,7 @@ $("saturation").addEventListener("input", ({ target }) => {
   recolor();
 });
 $("download").addEventListener("click", () => download(current));
+$("close").addEventListener("click", () => closePhoto(current));
 $("download-all").addEventListener("click", async () => {
   for (const photo of photos) await download(photo);
 });
@@ -501,7 +521,7 @@ function addExamples() {
     image.src = name;
     image.alt = "";
     button.append(image);
-    button.addEventListener("click", () => during("", async () => {
+    button.addEventListener("click", () => during(`Opening ${title}`, async () => {
       const response = await fetch(name);
       await openFiles([new File([await response.blob()], name.split("/").at(-1))]);
     }));

@@ -12,12 +12,22 @@ async function install() {
   const site = await (await fetch("site.json", { cache: "no-cache" })).json();
   // The network and its runtime are kept when the page asks for them.
   await cache.addAll([".", "site.json", ...site.files]);
+  const needed = [site.model, site.wasm.wasm, site.webgpu?.wasm].map((file) => file?.name);
+  for (const { url } of await cache.keys()) {
+    const isOld = isFixed(url) && !needed.some((name) => name && url.endsWith(`/${name}`));
+    if (isOld) await cache.delete(url);
+  }
   await self.skipWaiting();
 }
 
 self.addEventListener("activate", (event) => {
   event.waitUntil(self.clients.claim());
 });
+
+/** Whether a file has another name whenever its content is another. */
+function isFixed(url) {
+  return url.endsWith(".gzip");
+}
 
 self.addEventListener("fetch", (event) => {
   const { request } = event;
@@ -26,11 +36,11 @@ self.addEventListener("fetch", (event) => {
   }
 });
 
-/** Files whose names change with their content from the cache, all others anew if possible. */
+/** Files that are fixed come from the cache, all others anew if that is possible. */
 async function answer(request) {
   const cache = await caches.open(CACHE);
   const kept = await cache.match(request, { ignoreSearch: true });
-  if (kept && request.url.endsWith(".gz")) return isolated(kept);
+  if (kept && isFixed(request.url)) return isolated(kept);
   try {
     const response = await fetch(request);
     if (response.ok) await cache.put(request, response.clone());

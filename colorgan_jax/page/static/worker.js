@@ -107,6 +107,7 @@ async function lookOnServer(L) {
 
 /** Reads a photo: what the network makes of it, and a preview of it in gray. */
 async function open({ photo, file }) {
+  if (!look) throw new Error("The network is not there: please load the page again.");
   let bitmap;
   try {
     bitmap = await createImageBitmap(file);
