@@ -1,7 +1,12 @@
 """The page's server over HTTP: many people at once, and what it refuses."""
 
+import re
+import signal
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +14,7 @@ import requests
 from running_server import run_server
 from tiny_generator import random_params
 
+from colorgan_jax import load_params
 from colorgan_jax.inference import predict_photos_ab
 from colorgan_jax.lab import AB_SCALE
 from colorgan_jax.page.server import create_server
@@ -85,3 +91,36 @@ def test_browsers_are_told_what_threads_need(url):
     headers = requests.get(url).headers
     assert headers["Cross-Origin-Opener-Policy"] == "same-origin"
     assert headers["Cross-Origin-Embedder-Policy"] == "require-corp"
+
+
+@pytest.mark.slow  # Half a minute: the released weights.
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells memory")
+def test_fifty_people_take_no_more_memory_than_a_few():
+    command = [sys.executable, "-m", "colorgan_jax", "serve", "--port", "0"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        url = re.search(r"http://\S+", server.stdout.readline())[0]
+
+        def most_memory():
+            status = Path(f"/proc/{server.pid}/status").read_text()
+            return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1000
+
+        photos = np.random.default_rng(0).uniform(0, 100, (8, 256, 256)).astype("<f4")
+        expected = AB_SCALE * predict_photos_ab(load_params(), photos)
+
+        def ask(person):
+            answer = requests.post(f"{url}look", data=photos[person % 8].tobytes())
+            numbers = np.frombuffer(answer.content, "<f4")[: 2 * 256 * 256]
+            return np.abs(numbers.reshape(256, 256, 2) - expected[person % 8]).max()
+
+        def ask_all(people):
+            with ThreadPoolExecutor(people) as pool:
+                assert max(pool.map(ask, range(2 * people))) < 0.01
+
+        ask_all(10)
+        before = most_memory()
+        ask_all(50)
+        assert most_memory() - before < 100  # MB; their answers alone have 45.
+    finally:
+        server.send_signal(signal.SIGINT)
+        assert server.wait(10) == 0
