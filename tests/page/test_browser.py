@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import skimage.data
 from browser import needs_chromium, open_browser, wait
 from exiftool import needs_exiftool, read_tags, write_tags
 from PIL import Image
@@ -18,7 +19,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from tiny_generator import random_params
 
-from colorgan_jax import colorize_photo, read_hints
+from colorgan_jax import colorize_photo, load_params, read_hints
 from colorgan_jax.page.server import create_server
 from colorgan_jax.page.site import build_site
 from colorgan_jax.photos import read_photo
@@ -565,6 +566,29 @@ def test_offline_after_the_first_visit_on_a_simple_host(tmp_path, tmp_path_facto
         browser.quit()
         host.shutdown()
         host.server_close()
+
+
+@pytest.mark.slow  # The released weights.
+def test_three_photos_have_the_colors_of_the_command(
+    shared_browser, downloads, tmp_path
+):
+    params = load_params()
+    with run_server(create_server(params)) as url:
+        open_page(shared_browser, url)
+        for name in ("astronaut", "chelsea", "coffee"):
+            path = tmp_path / f"{name}.jpg"
+            Image.fromarray(getattr(skimage.data, name)()).save(path, quality=95)
+            upload(shared_browser, path)
+            click_at(shared_browser, 0.4, 0.6)
+            wait_for_colors(shared_browser, 1)
+            swatch(shared_browser, "turquoise").click()
+            wait_for_colors(shared_browser, 1)
+            saved_hints(shared_browser, downloads)
+            hints = read_hints(downloads / f"{name}.json")
+            expected = colorize_photo(params, read_photo(path), hints=hints).pixels
+            result = download(shared_browser, downloads)
+            found = np.asarray(Image.open(result).convert("RGB")).astype(int)
+            assert np.abs(found - expected).max() <= 2
 
 
 @pytest.mark.slow  # A quarter of a minute.
