@@ -1,13 +1,19 @@
-"""Web servers on this computer: the survey's and the page's."""
+"""What web servers on this computer share: the survey's and the page's."""
 
 import socket
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 
 from colorgan_jax.errors import CommandError
 
 _BACKLOG = 2048
+_HEADERS = [
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Content-Type-Options", "nosniff"),
+]
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -47,11 +53,11 @@ def create_web_server(app: Starlette, headers: list[tuple[str, str]]) -> uvicorn
 
     Args:
       app: what answers.
-      headers: of every answer.
+      headers: of every answer, beside those of all servers here.
     """
     config = uvicorn.Config(
         app,
-        headers=headers,
+        headers=[*headers, *_HEADERS],
         server_header=False,
         log_config=None,  # the program has set up its own
         access_log=False,
@@ -61,3 +67,18 @@ def create_web_server(app: Starlette, headers: list[tuple[str, str]]) -> uvicorn
         timeout_graceful_shutdown=3,
     )
     return uvicorn.Server(config)
+
+
+async def read_body(request: Request, most: int) -> bytes | None:
+    """Reads what a request sends, or None if that is more than so many bytes."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > most:
+            return None
+    return bytes(body)
+
+
+def ignore_disconnect(request: Request, error: ClientDisconnect) -> Response:
+    """The answer to a browser that went away in mid-request: nobody reads it."""
+    return Response(status_code=400)

@@ -26,7 +26,7 @@ from colorgan_jax.inference import look_at
 from colorgan_jax.lab import AB_SCALE
 from colorgan_jax.page.site import build_site
 from colorgan_jax.params import Params, image_size
-from colorgan_jax.serving import create_web_server
+from colorgan_jax.serving import create_web_server, ignore_disconnect, read_body
 
 _ADDRESS = "look"
 # Photos that the network sees together, and how many may wait for it.
@@ -38,8 +38,6 @@ _HEADERS = [
     # Without these two no browser gives WebAssembly threads.
     ("Cross-Origin-Opener-Policy", "same-origin"),
     ("Cross-Origin-Embedder-Policy", "require-corp"),
-    ("Referrer-Policy", "no-referrer"),
-    ("X-Content-Type-Options", "nosniff"),
 ]
 _TYPES = {
     "html": "text/html",
@@ -92,7 +90,7 @@ def create_server(params: Params, *, webgpu: bytes | None = None) -> uvicorn.Ser
         # Starlette declares handlers of any exception; it calls each for its own kind.
         exception_handlers={  # pyright: ignore[reportArgumentType]
             HTTPException: _explain,
-            ClientDisconnect: _ignore_disconnect,
+            ClientDisconnect: ignore_disconnect,
         },
     )
     return create_web_server(app, _HEADERS)
@@ -101,12 +99,8 @@ def create_server(params: Params, *, webgpu: bytes | None = None) -> uvicorn.Ser
 async def _read_lightness(request: Request, size: int) -> np.ndarray:
     """Reads float32 [size, size], and no byte more."""
     expected = 4 * size * size
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > expected:
-            break
-    if len(body) != expected:
+    body = await read_body(request, expected)
+    if body is None or len(body) != expected:
         raise HTTPException(
             400,
             f"This takes the lightness of {size}x{size} pixels: {expected} bytes.",
@@ -120,11 +114,6 @@ async def _read_lightness(request: Request, size: int) -> np.ndarray:
 
 def _explain(request: Request, error: HTTPException) -> Response:
     return PlainTextResponse(error.detail, error.status_code, error.headers)
-
-
-def _ignore_disconnect(request: Request, error: ClientDisconnect) -> Response:
-    """The answer to a browser that went away in mid-request: nobody reads it."""
-    return Response(status_code=400)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,7 +30,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from colorgan_jax.serving import create_web_server
+from colorgan_jax.serving import create_web_server, ignore_disconnect, read_body
 from colorgan_jax.survey.database import SurveyDatabase, SurveyPhoto
 
 QUESTION = "How realistic are the colors of this photo?"
@@ -49,8 +49,6 @@ _HEADERS = [
     # on the rater's disk, where it could be compared with another rater's.
     ("Cache-Control", "no-store"),
     ("Content-Security-Policy", _CONTENT_POLICY),
-    ("Referrer-Policy", "no-referrer"),
-    ("X-Content-Type-Options", "nosniff"),
 ]
 
 
@@ -79,7 +77,7 @@ def _create_app(database: SurveyDatabase, photos: Sequence[SurveyPhoto]) -> Star
         exception_handlers={  # pyright: ignore[reportArgumentType]
             HTTPException: _explain,
             sqlite3.Error: _explain_storage,
-            ClientDisconnect: _ignore_disconnect,
+            ClientDisconnect: ignore_disconnect,
         },
     )
     app.state.database = database
@@ -139,13 +137,11 @@ class _Rate(HTTPEndpoint):
         )
 
     async def post(self, request: Request) -> Response:
-        body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > _MAXIMUM_BODY:
-                raise HTTPException(
-                    413, "That is too long for a rating.", {"Connection": "close"}
-                )
+        body = await read_body(request, _MAXIMUM_BODY)
+        if body is None:
+            raise HTTPException(
+                413, "That is too long for a rating.", {"Connection": "close"}
+            )
         form = parse_qs(body.decode("latin-1"))
         return await run_in_threadpool(_rate, request, form)
 
@@ -215,11 +211,6 @@ def _explain_storage(request: Request, error: sqlite3.Error) -> Response:
             " again in a moment.",
         ),
     )
-
-
-def _ignore_disconnect(request: Request, error: ClientDisconnect) -> Response:
-    """The answer to a browser that went away in mid-request: nobody reads it."""
-    return Response(status_code=400)
 
 
 def _redirect(path: str) -> Response:
