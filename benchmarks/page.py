@@ -7,15 +7,11 @@ megapixels. First the page is files on a simple web server and the network runs 
 then both come from `colorgan serve`.
 """
 
-import contextlib
-import http.server
 import statistics
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -25,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from browser import open_browser, wait
-from running_server import run_server
+from running_server import QuietHandler, run_server, serve_folder
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 from timing import describe_machine
@@ -39,26 +35,13 @@ CLICKS = 10
 VISITS = 3
 
 
-class _Counting(http.server.SimpleHTTPRequestHandler):
+class _Counting(QuietHandler):
     sent = 0
 
     def copyfile(self, source, outputfile):
         content = source.read()
         _Counting.sent += len(content)
         outputfile.write(content)
-
-    def log_message(self, *_):
-        pass
-
-
-@contextlib.contextmanager
-def serve_files(folder: Path) -> Iterator[str]:
-    """A web server that sends files and no more; yields its address."""
-    handler = partial(_Counting, directory=folder)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as host:
-        threading.Thread(target=host.serve_forever).start()
-        yield f"http://127.0.0.1:{host.server_port}/"
-        host.shutdown()
 
 
 class Visit:
@@ -68,13 +51,13 @@ class Visit:
         self.browser = open_browser(profile)
         self.start = time.perf_counter()
         self.browser.get(url)
-        self._wait("document.getElementById('loading')?.hidden")
+        self.wait_until("document.getElementById('loading')?.hidden")
 
     def seconds_to_colors(self, act: Callable[[], object]) -> float:
         """Does something that colors a photo, and waits for it."""
         start = time.perf_counter()
         act()
-        self._wait("document.getElementById('busy').textContent === ''")
+        self.wait_until("document.getElementById('busy').textContent === ''")
         return time.perf_counter() - start
 
     def click(self, x: float, y: float) -> float:
@@ -95,7 +78,8 @@ class Visit:
         """An element of the page."""
         return self.browser.find_element(By.CSS_SELECTOR, selector)
 
-    def _wait(self, condition: str) -> None:
+    def wait_until(self, condition: str) -> None:
+        """Waits until a condition in JavaScript is true."""
         wait(
             self.browser,
             lambda _: self.browser.execute_script(f"return {condition}"),
@@ -110,7 +94,7 @@ def measure(url: str, photo: Path, *, on_server: bool) -> dict[str, float]:
         try:
             if on_server:
                 Select(visit.find("#where")).select_by_value("server")
-                visit._wait("document.getElementById('loading').hidden")
+                visit.wait_until("document.getElementById('loading').hidden")
             visit.seconds_to_colors(visit.find("#examples button").click)
             seconds = {"to first colors": time.perf_counter() - visit.start}
             seconds["24 megapixels"] = visit.seconds_to_colors(
@@ -140,7 +124,7 @@ def main() -> None:
         noise = np.random.default_rng(0).integers(0, 256, (40, 60), np.uint8)
         cv2.imwrite(str(photo), cv2.resize(noise, (WIDTH, HEIGHT)))
         with (
-            serve_files(site) as files,
+            serve_folder(site, _Counting) as files,
             run_server(create_server(params)) as server,
         ):
             for name, url, on_server in (

@@ -1,6 +1,8 @@
-"""A web server in a thread of the tests."""
+"""Web servers in threads of the tests."""
 
 import contextlib
+import functools
+import http.server
 import socket
 import threading
 import time
@@ -19,3 +21,30 @@ def run_server(server):
         finally:
             server.should_exit = True
             thread.join()
+
+
+@contextlib.contextmanager
+def run_handler(handler):
+    """Runs a simple web server, whose requests a handler answers; yields the server."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Sends files, and does not print so."""
+
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def serve_folder(folder, handler=QuietHandler):
+    """Serves the files of a folder; yields its address."""
+    with run_handler(functools.partial(handler, directory=folder)) as server:
+        yield f"http://127.0.0.1:{server.server_port}"

@@ -1,11 +1,8 @@
 """The documents: their links, the test photos that they name, and how to fetch those."""
 
-import functools
-import http.server
 import importlib.util
 import re
 import subprocess
-import threading
 import tomllib
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from PIL import Image
+from running_server import serve_folder
 
 ROOT = Path(__file__).parent.parent
 IDS_FILE = ROOT / "docs" / "test-photos.txt"
@@ -40,23 +38,13 @@ def script():
     return module
 
 
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *arguments):
-        pass
-
-
 @pytest.fixture
 def archive(tmp_path):
     """A folder in the place of COCO's archive, and its address."""
     folder = tmp_path / "archive"
     folder.mkdir()
-    handler = functools.partial(QuietHandler, directory=folder)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield folder, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serve_folder(folder) as address:
+        yield folder, address
 
 
 def coco_name(photo_id):

@@ -5,13 +5,13 @@ import hashlib
 import http.server
 import json
 import sys
-import threading
 import urllib.parse
 
 import numpy as np
 import pytest
 from new_process import run_program
 from PIL import Image
+from running_server import run_handler
 from tiny_generator import random_params
 
 from colorgan_jax import load_params
@@ -80,13 +80,9 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def serve(folder):
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), HubHandler) as server:
+    with run_handler(HubHandler) as server:
         server.folder = folder
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,8 @@
 """The page as people meet it: in Chromium, with a mouse, fingers and keys."""
 
-import http.server
 import io
 import json
 import re
-import threading
-from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +10,7 @@ import skimage.data
 from browser import needs_chromium, open_browser, wait
 from exiftool import needs_exiftool, read_tags, write_tags
 from PIL import Image
-from running_server import run_server
+from running_server import run_server, serve_folder
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -522,28 +519,19 @@ def test_everything_has_a_name_for_screen_readers(page, tmp_path):
     assert find(page, "stage").accessible_name == "p.png, 60 by 60 pixels"
 
 
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
 def test_offline_after_the_first_visit_on_a_simple_host(tmp_path, tmp_path_factory):
     folder = tmp_path / "site"
     for name, content in build_site(random_params(seed=0)).items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
-    handler = partial(_Quiet, directory=folder)
-    host = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=host.serve_forever).start()
-    url = f"http://127.0.0.1:{host.server_port}/"
     photo = save_photo(tmp_path / "p.png", 60, 60)
     browser = open_browser(tmp_path_factory.mktemp("profile"))
     try:
-        open_page(browser, url)
-        # The host sends no headers for it: the page's service worker does.
-        assert browser.execute_script("return crossOriginIsolated")
-        host.shutdown()
-        host.server_close()
+        with serve_folder(folder) as address:
+            url = f"{address}/"
+            open_page(browser, url)
+            # The host sends no headers for it: the page's service worker does.
+            assert browser.execute_script("return crossOriginIsolated")
         browser.get_log("browser")
         open_page(browser, url)
         upload(browser, photo)
@@ -564,8 +552,6 @@ def test_offline_after_the_first_visit_on_a_simple_host(tmp_path, tmp_path_facto
         assert foreign == []
     finally:
         browser.quit()
-        host.shutdown()
-        host.server_close()
 
 
 @pytest.mark.slow  # The released weights.

@@ -1,18 +1,16 @@
 """The coco_sample builder on a tiny archive laid out as fastai's is."""
 
-import functools
 import hashlib
-import http.server
 import io
 import tarfile
 import tempfile
-import threading
 from unittest import mock
 
 import pytest
 import tensorflow_datasets as tfds
 from etils import epath
 from PIL import Image
+from running_server import serve_folder
 
 from colorgan_jax.training import coco_sample
 from colorgan_jax.training.coco_sample import (
@@ -79,18 +77,12 @@ def server(tmp_path):
     """An archive and a web server on this computer that offers it under `ARCHIVE_URL`."""
     archive = epath.Path(tmp_path) / "server" / "coco_sample.tgz"
     _write_archive(archive)
-    handler = functools.partial(
-        http.server.SimpleHTTPRequestHandler, directory=archive.parent
-    )
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
-        threading.Thread(target=httpd.serve_forever).start()
-        url = f"http://127.0.0.1:{httpd.server_port}/coco_sample.tgz"
-        with (
-            _registered_as(archive),
-            mock.patch.object(builder_module, "ARCHIVE_URL", url),
-        ):
-            yield archive
-        httpd.shutdown()
+    with (
+        serve_folder(archive.parent) as address,
+        _registered_as(archive),
+        mock.patch.object(builder_module, "ARCHIVE_URL", f"{address}/coco_sample.tgz"),
+    ):
+        yield archive
 
 
 def test_downloaded_photos_are_stored_byte_for_byte(server, tmp_path):
