@@ -57,19 +57,19 @@ def _add_shared_options(parser: argparse.ArgumentParser) -> None:
 
 def _write(options: argparse.Namespace) -> int:
     folder = options.output
-    with extra("page", "colorgan page"):
-        from colorgan_jax.page.site import build_site
-
-        files = build_site(
-            load_params(options.params), webgpu=_read_webgpu(options.webgpu)
-        )
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()) and not options.overwrite:
+        if folder.is_dir() and any(folder.iterdir()) and not options.overwrite:
             raise CommandError(
                 f"The folder {folder} is not empty: --overwrite replaces files in it, or"
                 " name another --output."
             )
+        with extra("page", "colorgan page"):
+            from colorgan_jax.page.site import build_site
+
+            files = build_site(
+                load_params(options.params), webgpu=_read_webgpu(options.webgpu)
+            )
+        folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             replace_file(folder / name, content)
@@ -86,10 +86,11 @@ def _serve(options: argparse.Namespace) -> int:
         from colorgan_jax import serving
         from colorgan_jax.page import server
 
-        web_server = server.create_server(
-            load_params(options.params), webgpu=_read_webgpu(options.webgpu)
-        )
     with serving.listen(options.host, options.port) as listener:
+        with extra("page", "colorgan serve"):  # The model is made by `onnx`.
+            web_server = server.create_server(
+                load_params(options.params), webgpu=_read_webgpu(options.webgpu)
+            )
         print(f"{serving.addresses(listener)} Ctrl-C stops it.", flush=True)
         try:
             web_server.run(sockets=[listener])

@@ -54,9 +54,16 @@ def test_what_cannot_be_written_is_one_sentence(page, tmp_path):
 def test_another_package_for_the_gpu_is_refused(params, tmp_path, capsys, command):
     other = tmp_path / "other.tgz"
     other.write_bytes(b"something else")
-    words = ["--output", str(tmp_path / "site")] if command == "page" else []
+    words = {"page": ["--output", str(tmp_path / "site")], "serve": ["--port", "0"]}
     for path in (other, tmp_path / "missing.tgz"):
-        arguments = [command, "--params", params, *words, "--webgpu", str(path)]
+        arguments = [
+            command,
+            "--params",
+            params,
+            *words[command],
+            "--webgpu",
+            str(path),
+        ]
         assert main(arguments) == 1
         error = capsys.readouterr().err
         assert error.count("\n") == 1 and ("npm pack" in error or "read" in error)

@@ -2,7 +2,7 @@
 // is done in worker.js.
 
 import { allSpots, moveHint, placeOf, readHints, writeHints } from "./hint_files.js";
-import { hexOf, labOf, labOfHex } from "./lab.js";
+import { hexOf, labOf } from "./lab.js";
 
 // What people most often know the color of: CIE a and b, shown at the lightness of the spot.
 const SWATCHES = [
@@ -250,6 +250,11 @@ function setColor(hex) {
   showChosen();
 }
 
+/** The color of a hint, "#rrggbb"; that of an ab is at the lightness of its place. */
+function colorOf(hint) {
+  return hint.color ?? hexOf(shownAt(...placeOf(hint))[0], ...hint.ab);
+}
+
 /** CIE Lab of the color photo on the screen. */
 function shownAt(x, y) {
   const { width, height } = $("color");
@@ -271,7 +276,7 @@ function placeMarkers() {
     const [x, y] = placeOf(hint);
     marker.style.left = `${100 * x}%`;
     marker.style.top = `${100 * y}%`;
-    const color = hint.color ?? hexOf(shownAt(x, y)[0], ...hint.ab);
+    const color = colorOf(hint);
     marker.style.setProperty("--color", color);
     marker.ariaLabel = `Color ${index + 1}: ${color}`;
     marker.ariaPressed = String(index === chosen);
@@ -339,8 +344,12 @@ function arrow(event) {
 /** Where a pointer is on the photo, as fractions of its width and height. */
 function fractions(event) {
   const { left, top, width, height } = $("stage").getBoundingClientRect();
-  return [(event.clientX - left) / width, (event.clientY - top) / height].map((value) =>
-    Math.min(Math.max(value, 0), 1));
+  return [(event.clientX - left) / width, (event.clientY - top) / height].map(within);
+}
+
+/** The fraction of the photo that is nearest to a number. */
+function within(value) {
+  return Math.min(Math.max(value, 0), 1);
 }
 
 // --- The editor of one hint ---------------------------------------------------------------
@@ -356,16 +365,14 @@ function choose(index) {
 /** The swatches at the lightness of the chosen spot, and its color. */
 function showChosen() {
   const hint = current.hints[chosen];
-  const [x, y] = placeOf(hint);
-  const [L] = shownAt(x, y);
-  const color = hint.color ?? hexOf(L, ...hint.ab);
+  const [L] = shownAt(...placeOf(hint));
+  const color = colorOf(hint);
   $("picker").value = color;
   if (document.activeElement !== $("hex")) $("hex").value = color;
   [...$("swatches").children].forEach((button, place) => {
-    const [name, a, b] = SWATCHES[place];
+    const [, a, b] = SWATCHES[place];
     button.dataset.color = hexOf(L, a, b);
     button.style.setProperty("--color", button.dataset.color);
-    button.ariaLabel = button.title = name;
   });
 }
 
@@ -417,9 +424,8 @@ $("stage").addEventListener("keydown", (event) => {
     parseFloat(place) / 100);
   const step = arrow(event);
   if (step) {
-    const limit = (value) => Math.min(Math.max(value, 0), 1);
-    cursor.style.left = `${100 * limit(x + step[0])}%`;
-    cursor.style.top = `${100 * limit(y + step[1])}%`;
+    cursor.style.left = `${100 * within(x + step[0])}%`;
+    cursor.style.top = `${100 * within(y + step[1])}%`;
     cursor.hidden = false;
   } else if (event.key === "Enter") {
     addHint(x, y);
@@ -481,9 +487,10 @@ $("download-all").addEventListener("click", async () => {
   for (const photo of photos) await download(photo);
 });
 
-for (let place = 0; place < SWATCHES.length; place++) {
+for (const [name] of SWATCHES) {
   const button = document.createElement("button");
   button.type = "button";
+  button.ariaLabel = button.title = name;
   button.addEventListener("click", () => setColor(button.dataset.color));
   $("swatches").append(button);
 }

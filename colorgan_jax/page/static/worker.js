@@ -60,8 +60,7 @@ async function loadNetwork(onGpu) {
     const rgb = new Float32Array(3 * L.length);
     L.forEach((value, pixel) => rgb.fill(grayOf(value), 3 * pixel, 3 * pixel + 3));
     const input = new ort.Tensor("float32", rgb, [1, site.size, site.size, 3]);
-    const found = await session.run({ rgb: input }, outputs);
-    const { ab, ...features } = found;
+    const { ab, ...features } = await session.run({ rgb: input }, outputs);
     return {
       ab: ab.data,
       features: new Map(Object.entries(features).map(([name, { data, dims }]) =>
