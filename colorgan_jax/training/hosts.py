@@ -14,6 +14,43 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh
 
+from colorgan_jax.errors import TrainingError
+
+# A host that is silent for so long is taken for lost, and the others end.
+SILENCE_SECONDS = 60
+
+
+def join(
+    coordinator_address: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+) -> None:
+    """Joins the other hosts of a job, before JAX is used for anything else.
+
+    Args:
+      coordinator_address: "HOST:PORT" of the first host. What is None is found out from
+        the platform, where it is one of those that `jax.distributed.initialize` knows.
+      num_processes: how many hosts there are.
+      process_id: which of them this is.
+
+    Raises:
+      TrainingError: if the hosts do not find each other.
+    """
+    try:
+        jax.distributed.initialize(
+            coordinator_address,
+            num_processes,
+            process_id,
+            heartbeat_timeout_seconds=SILENCE_SECONDS,
+            shutdown_timeout_seconds=SILENCE_SECONDS,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise TrainingError(
+            f"--multihost: the hosts of the job did not find each other ({error}): where"
+            " the platform does not say who they are, give each of them"
+            " --coordinator_address=HOST:PORT, --num_processes and --process_id."
+        ) from error
+
 
 def mesh_of_all_devices() -> Mesh:
     """All devices of all hosts in one row, "batch", those of a host side by side."""
