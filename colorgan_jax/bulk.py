@@ -7,7 +7,7 @@ it comes from and where it goes is up to the caller: paths, frames of a film, re
 import dataclasses
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
@@ -161,7 +161,7 @@ class Gray:
 
 def predict_colors(
     params: Params,
-    photos: list[tuple[np.ndarray, Hints | None]],
+    photos: Sequence[tuple[np.ndarray, Hints | None]],
     *,
     reference: Reference | None = None,
     saturation: float = 1.0,
