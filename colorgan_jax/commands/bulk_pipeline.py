@@ -53,6 +53,7 @@ from colorgan_jax.errors import (
     print_note,
 )
 from colorgan_jax.params import fingerprint, image_size, load_params
+from colorgan_jax.paths import printable
 from colorgan_jax.photos import (
     FORMATS,
     PHOTO_EXTENSIONS,
@@ -153,15 +154,16 @@ class _FailedError(Exception):
 @contextlib.contextmanager
 def _as_failures() -> Iterator[None]:
     """Turns what concerns one photo into a `_FailedError`, and lets the rest end the run."""
+    # From none: Beam keeps the traceback, and can keep no name that is not Unicode.
     try:
         yield
     except OutputError as error:
-        raise RuntimeError(str(error)) from error
+        raise RuntimeError(printable(str(error))) from None
     except PhotoError as error:
-        raise _FailedError(str(error)) from error
+        raise _FailedError(printable(str(error))) from None
     except Exception as error:  # A defect must not cost millions of other photos.
         reason = "".join(traceback.format_exception_only(error)).strip()
-        raise _FailedError(f"unexpected {reason}") from error
+        raise _FailedError(printable(f"unexpected {reason}")) from None
 
 
 _lock = threading.Lock()
@@ -221,7 +223,7 @@ def build(
     read = (
         found.photos
         | "GroupByName" >> beam.GroupByKey()
-        | "WithEarlier" >> beam.FlatMap(_with_earlier)
+        | "WithOthers" >> beam.FlatMap(_with_others)
         | "Read" >> _with_failures(_Read(run)).with_outputs("finished", main="jobs")
     )
     colors, not_colored = (
@@ -238,14 +240,14 @@ def build(
         "Done": written.done,
     }
     lines = [
-        outcome | f"{name}ToLine" >> beam.ParDo(_ToLine())
+        outcome | f"Count{name}" >> beam.ParDo(_Count())
         for name, outcome in outcomes.items()
     ]
     _ = (
         lines
         | "AllLines" >> beam.Flatten()
-        | "Manifest"
-        >> beam.io.WriteToText(manifest, num_shards=1, shard_name_template="")
+        | "Together" >> beam.GroupBy(lambda line: 0)
+        | "Manifest" >> beam.MapTuple(functools.partial(_write_manifest, manifest))
     )
 
 
@@ -308,13 +310,13 @@ def _why_left_out(below: PurePosixPath) -> str:
     return "its name is not that of a photo"
 
 
-def _with_earlier(
+def _with_others(
     named: tuple[bytes, Iterable[File]],
 ) -> Iterator[tuple[File, tuple[File, ...]]]:
-    """Gives each file with those that would get the result first, if it is the same."""
+    """Gives each file with those that may get the same result."""
     files = sorted(set(named[1]))
-    for place, file in enumerate(files):
-        yield file, tuple(files[:place])
+    for file in files:
+        yield file, tuple(other for other in files if other != file)
 
 
 class _Read(beam.DoFn):
@@ -331,7 +333,7 @@ class _Read(beam.DoFn):
         else:
             yield beam.pvalue.TaggedOutput("finished", found)
 
-    def _read(self, file: File, earlier: Iterable[File]) -> Job | dict[str, Any]:
+    def _read(self, file: File, others: Iterable[File]) -> Job | str:
         run, start = self._run, time.time()
         digest = _digest(file)
         if not run.overwrite and (likely := self._likely_result(file)):
@@ -340,8 +342,9 @@ class _Read(beam.DoFn):
                 return _outcome(file, SKIPPED, likely)
         with local_copy(file.path) as path:
             format, result = self._plan(file, path)
-            for other in earlier:
-                if self._result_of(other) == result:
+            for other in others:
+                is_before = self._rank(other, result) < self._rank(file, result)
+                if is_before and self._result_of(other) == result:
                     raise PhotoError(
                         f"{file.path} would get the result of {other.path}, {result}:"
                         " rename one of them."
@@ -366,6 +369,11 @@ class _Read(beam.DoFn):
                 return self._plan(file, path)[1]
         except PhotoError:
             return None
+
+    def _rank(self, file: File, result: str) -> tuple[bool, str]:
+        """Of photos with one result that gets it which has the lowest rank."""
+        keeps_its_name = join(self._run.output, _below(self._run, file)) == result
+        return not keeps_its_name, file.path
 
     def _likely_result(self, file: File) -> str | None:
         """The place of the result if the photo is what its extension says."""
@@ -418,12 +426,12 @@ class _Write(beam.DoFn):
     def __init__(self, run: Run):
         self._run = run
 
-    def process(self, colored: tuple[Job, np.ndarray]) -> Iterator[dict[str, Any]]:
+    def process(self, colored: tuple[Job, np.ndarray]) -> Iterator[str]:
         with _as_failures():
             outcome = self._write(*colored)
         yield outcome
 
-    def _write(self, job: Job, ab: np.ndarray) -> dict[str, Any]:
+    def _write(self, job: Job, ab: np.ndarray) -> str:
         run, name = self._run, job.file.path
         rendering = load_rendering(run)
         photo = job.gray.paint(ab)
@@ -472,7 +480,7 @@ def _is_made_of(result: str, digest: str, run: Run) -> bool:
         return read_digests(path) == (digest, run.settings)
 
 
-def _there_already(file: File, result: str, digest: str, run: Run) -> dict[str, Any]:
+def _there_already(file: File, result: str, digest: str, run: Run) -> str:
     """The outcome where there is a file in the place of the result.
 
     Raises:
@@ -496,16 +504,14 @@ def _there_already(file: File, result: str, digest: str, run: Run) -> dict[str, 
     )
 
 
-def _outcome(
-    file: File, outcome: str, result: str | None = None, **more: Any
-) -> dict[str, Any]:
-    """What the manifest says of a file."""
+def _outcome(file: File, outcome: str, result: str | None = None, **more: Any) -> str:
+    """The line of the manifest for a file."""
     line = {"input": file.path, "outcome": outcome, "output": result, **more}
     line = {key: value for key, value in line.items() if value not in (None, [])}
-    return line | {"bytes": file.bytes}
+    return json.dumps(line | {"bytes": file.bytes})
 
 
-def _failed(file: File, error: tuple[type, str, list[str]]) -> dict[str, Any]:
+def _failed(file: File, error: tuple[type, str, list[str]]) -> str:
     """The outcome of a photo, from what Beam keeps of an exception."""
     kind, _, trace = error
     name = f"{kind.__module__}.{kind.__qualname__}: "
@@ -514,29 +520,41 @@ def _failed(file: File, error: tuple[type, str, list[str]]) -> dict[str, Any]:
 
 def _failed_to_read(
     element: tuple[File, tuple[File, ...]], error: tuple[type, str, list[str]]
-) -> dict[str, Any]:
+) -> str:
     return _failed(element[0], error)
 
 
 def _failed_to_color(
     batch: Sequence[Job], error: tuple[type, str, list[str]]
-) -> list[dict[str, Any]]:
+) -> list[str]:
     return [_failed(job.file, error) for job in batch]
 
 
 def _failed_to_write(
     element: tuple[Job, np.ndarray], error: tuple[type, str, list[str]]
-) -> dict[str, Any]:
+) -> str:
     return _failed(element[0].file, error)
 
 
-class _ToLine(beam.DoFn):
-    """Counts an outcome and makes the line of the manifest."""
+class _Count(beam.DoFn):
+    """Counts outcomes, for Beam's metrics and for who waits."""
 
-    def process(self, outcome: dict[str, Any]) -> Iterator[str]:
-        beam.metrics.Metrics.counter("colorgan", outcome["outcome"]).inc()
-        _tell(outcome["outcome"])
-        yield json.dumps(outcome)
+    def process(self, line: str) -> Iterator[str]:
+        outcome = json.loads(line)["outcome"]
+        beam.metrics.Metrics.counter("colorgan", outcome).inc()
+        _tell(outcome)
+        yield line
+
+
+def _write_manifest(manifest: str, key: int, lines: Iterable[str]) -> None:
+    """Writes all lines, which need not fit into the memory."""
+
+    def save(stream: Any) -> None:
+        for line in lines:
+            stream.write(f"{line}\n".encode())
+
+    # Not refused if it is there: an engine may repeat its work.
+    write_file(manifest, save, folder=os.path.dirname(manifest), replace=True)
 
 
 _counts: Counter[str] = Counter()

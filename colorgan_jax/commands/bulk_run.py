@@ -10,9 +10,6 @@ import time
 from collections import Counter
 
 import apache_beam as beam  # pyright: ignore[reportMissingImports] (the extra `bulk`)
-from apache_beam.io.filesystem import (  # pyright: ignore[reportMissingImports]
-    BeamIOError,
-)
 from apache_beam.io.filesystems import (  # pyright: ignore[reportMissingImports]
     FileSystems,
 )
@@ -32,7 +29,11 @@ from colorgan_jax.commands.bulk_pipeline import (
     Run,
     build,
 )
-from colorgan_jax.commands.bulk_workers import WorkerProcesses, watched_workers
+from colorgan_jax.commands.bulk_workers import (
+    WorkerProcesses,
+    silence_patterns,
+    watched_workers,
+)
 from colorgan_jax.commands.options import RESULT_FORMATS
 from colorgan_jax.commands.outputs import digest
 from colorgan_jax.commands.rendering import Rendering
@@ -47,7 +48,7 @@ _WILDCARD = re.compile(r"[*?[]")
 # Of the photos that fail, so many are told; the manifest has all.
 _FAILURES_SHOWN = 10
 # What Beam adds to the message of an exception.
-_STEP = re.compile(r" \[while running .*\]$")
+_STEP = re.compile(r" \[while running [^]]*\]")
 _KIND = re.compile(r"^[\w.]+(Error|Exception): ")
 
 
@@ -65,6 +66,7 @@ def run(options: argparse.Namespace) -> int:
     """
     beam_options, runner = _read_beam_options(options.beam_options)
     FileSystems.set_options(beam_options)
+    silence_patterns()
     patterns, root, takes_all = _find(options.input)
     output = _expand(options.output)
     if _is_below(root, output):
@@ -119,7 +121,8 @@ def _read_beam_options(
         if direct.direct_running_mode != "multi_processing":
             return options, FnApiRunner()
     direct.direct_running_mode = "in_memory"  # The runner's environment stays, then.
-    return options, FnApiRunner(default_environment=WorkerProcesses())
+    told = json.dumps(options.get_all_options(drop_default=True)).encode()
+    return options, FnApiRunner(default_environment=WorkerProcesses(told))
 
 
 def _expand(path: str) -> str:
@@ -244,7 +247,8 @@ def _summarize(words: str, output: str, manifest: str) -> int:
                     continue
                 if counts[FAILED] <= _FAILURES_SHOWN:
                     print_error(outcome["reason"])
-    except (BeamIOError, OSError) as error:
+    # Of many kinds: those of the libraries of the clouds.
+    except Exception as error:
         raise CommandError(
             f"The run is done, but {manifest} cannot be read here: {error}."
         ) from error

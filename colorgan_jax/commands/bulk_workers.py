@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -46,17 +47,21 @@ _workers: "list[_Worker]" = []
 class WorkerProcesses(Environment):
     """What Beam's FnApiRunner has to be given to work in these processes."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: bytes):
+        """`options` are Beam's, as JSON: the file systems of the workers need them."""
         super().__init__(capabilities=python_sdk_capabilities())
+        self._options = options
 
     def to_runner_api_parameter(self, context: Any) -> tuple[str, bytes]:
         """As Beam wants it."""
-        return _URN, b""
+        return _URN, self._options
 
     @staticmethod
-    def from_runner_api_parameter(*parameters: Any) -> "WorkerProcesses":
+    def from_runner_api_parameter(
+        options: bytes, *parameters: Any
+    ) -> "WorkerProcesses":
         """As Beam wants it."""
-        return WorkerProcesses()
+        return WorkerProcesses(options)
 
 
 @WorkerHandler.register_environment(_URN, bytes)
@@ -65,14 +70,15 @@ class _Worker(GrpcWorkerHandler):
 
     Attributes:
       process: the process itself.
-      was_killed: whether it ended before it was told to.
+      was_killed: whether it ended before its work.
     """
 
     process: subprocess.Popen
     was_killed = False
 
-    def __init__(self, payload: bytes, *services: Any):
+    def __init__(self, options: bytes, *services: Any):
         super().__init__(*services)
+        self._options = options.decode()
         self._is_closed = threading.Event()
 
     def start_worker(self) -> None:
@@ -81,6 +87,7 @@ class _Worker(GrpcWorkerHandler):
         environment = {
             **os.environ,
             "CONTROL_API_SERVICE_DESCRIPTOR": text_format.MessageToString(control),
+            "PIPELINE_OPTIONS": self._options,
             "WORKER_ID": self.worker_id,
         }
         self.process = subprocess.Popen(
@@ -91,7 +98,6 @@ class _Worker(GrpcWorkerHandler):
 
     def _watch(self) -> None:
         self.process.wait()
-        self.was_killed = not self._is_closed.is_set()
         # Whatever waits for this worker, now or later, would wait without end.
         while not self._is_closed.wait(_SECONDS_BETWEEN_LOOKS):
             self.data_conn.close()
@@ -99,12 +105,15 @@ class _Worker(GrpcWorkerHandler):
                 self.control_conn.abort(RuntimeError("A worker ended."))
 
     def close(self) -> None:
-        """Ends the process when its work is done."""
+        """Ends the process: the work is done, or what was begun is in vain."""
+        self.was_killed = self.process.poll() is not None
         self._is_closed.set()
+        # Nothing is left to do there, and libraries complain while they are unloaded.
+        self.process.kill()
         super().close()
 
     def stop_worker(self) -> None:
-        """Waits for the process, which was told to end."""
+        """Waits for the end of the process."""
         self.process.wait()
 
 
@@ -121,13 +130,8 @@ def watched_workers() -> Iterator[None]:
         _kill_workers()  # Beam would wait for them.
         raise KeyboardInterrupt
 
-    def print_exception(arguments: threading.ExceptHookArgs) -> None:
-        # The threads that listen to a worker that was killed.
-        if not issubclass(arguments.exc_type, grpc.RpcError):
-            threading.__excepthook__(arguments)
-
     before = signal.signal(signal.SIGINT, interrupt), threading.excepthook
-    threading.excepthook = print_exception
+    threading.excepthook = _pass_over_broken_channels
     try:
         yield
     except Exception as error:
@@ -148,6 +152,26 @@ def _kill_workers() -> None:
         worker.process.kill()
 
 
+def _pass_over_broken_channels(arguments: threading.ExceptHookArgs) -> None:
+    """A `threading.excepthook`: the other side of a channel may end at any time."""
+    if not issubclass(arguments.exc_type, grpc.RpcError):
+        threading.__excepthook__(arguments)
+
+
+def silence_patterns() -> None:
+    """Silences Python where Beam reads patterns in which a bracket stands for itself."""
+    warnings.filterwarnings("ignore", "Possible nested set", FutureWarning)
+
+
+def _work() -> None:
+    """Works until the process that started this one ends it, or has ended."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.excepthook = _pass_over_broken_channels
+    silence_patterns()
+    with contextlib.suppress(grpc.RpcError):
+        sdk_worker_main.main(sys.argv)
+    os._exit(0)  # Not as usual: other threads may still wait for the channels.
+
+
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Who started it decides.
-    sdk_worker_main.main(sys.argv)
+    _work()

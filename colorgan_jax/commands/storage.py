@@ -16,7 +16,6 @@ from typing import BinaryIO, TypeVar
 
 # The extra `bulk`, which is not in requirements.txt.
 from apache_beam.io.filesystem import (  # pyright: ignore[reportMissingImports]
-    BeamIOError,
     CompressionTypes,
 )
 from apache_beam.io.filesystems import (  # pyright: ignore[reportMissingImports]
@@ -43,8 +42,18 @@ def join(folder: str, below: PurePosixPath) -> str:
 
 
 def exists(path: str) -> bool:
-    """Whether there is a file, or a link that leads nowhere."""
-    return os.path.lexists(path) if is_local(path) else FileSystems.exists(path)
+    """Whether there is a file, or a link that leads nowhere.
+
+    Raises:
+      PhotoError: that cannot be found out.
+    """
+    if is_local(path):
+        return os.path.lexists(path)
+    try:
+        return FileSystems.exists(path)
+    # Of many kinds: those of the libraries of the clouds, or one is not installed.
+    except Exception as error:
+        raise PhotoError(f"{path} cannot be looked for: {error}.") from error
 
 
 @contextlib.contextmanager
@@ -66,7 +75,8 @@ def local_copy(path: str) -> Iterator[Path]:
         try:
             with open_file(path) as source, copy.open("wb") as target:
                 shutil.copyfileobj(source, target)
-        except (BeamIOError, OSError) as error:
+        # Of many kinds: those of the libraries of the clouds.
+        except Exception as error:
             raise PhotoError(f"{path} cannot be opened: {error}.") from error
         yield copy
 
@@ -86,11 +96,11 @@ def check_folder(folder: str) -> None:
         if is_local(folder):
             Path(folder).mkdir(parents=True, exist_ok=True)
             with UnfinishedFile(folder):
-                pass
-        else:
-            trial = f"{folder.rstrip('/')}/.{uuid.uuid4().hex}.partial"
-            with FileSystems.create(trial) as file:
-                file.write(b"colorgan")
+                return
+        trial = join(folder, PurePosixPath(".colorgan-trial"))
+        with FileSystems.create(trial) as file:
+            file.write(b"colorgan")
+        with contextlib.suppress(Exception):  # Some may write, but not delete.
             FileSystems.delete([trial])
     # Of many kinds: those of the libraries of the clouds.
     except Exception as error:
@@ -148,17 +158,22 @@ def write_file(
 def _upload(path: str, save: Callable[[BinaryIO], Value], replace: bool) -> Value:
     with tempfile.TemporaryFile() as content:
         value = save(content)
+        content.seek(0)
         if not replace and exists(path):
             raise FileExistsError(path)
-        # A name of its own first: not every kind of bucket waits for the end of a file.
-        unfinished = f"{path.rpartition('/')[0]}/.{uuid.uuid4().hex}.partial"
-        content.seek(0)
+        # In a store of objects nobody sees one before it is whole; elsewhere it needs a
+        # name of its own until then. (Deleting and renaming take a right more in a store.)
+        is_store = not FileSystems.get_filesystem(path).has_dirs()
+        name = f".{uuid.uuid4().hex}.partial"
+        unfinished = path if is_store else f"{path.rpartition('/')[0]}/{name}"
         try:
             with FileSystems.create(
                 unfinished, compression_type=CompressionTypes.UNCOMPRESSED
             ) as target:
                 shutil.copyfileobj(content, target)
-            FileSystems.rename([unfinished], [path])
-        except (BeamIOError, OSError) as error:
+            if not is_store:
+                FileSystems.rename([unfinished], [path])
+        # Of many kinds: those of the libraries of the clouds.
+        except Exception as error:
             raise OutputError(f"{path} cannot be written: {error}.") from error
     return value
