@@ -156,9 +156,9 @@ def write_file(
 
 
 def _upload(path: str, save: Callable[[BinaryIO], Value], replace: bool) -> Value:
-    with tempfile.TemporaryFile() as content:
-        value = save(content)
-        content.seek(0)
+    with tempfile.TemporaryDirectory() as folder, UnfinishedFile(folder) as content:
+        value = save(content.stream)
+        content.stream.seek(0)
         if not replace and exists(path):
             raise FileExistsError(path)
         # In a store of objects nobody sees one before it is whole; elsewhere it needs a
@@ -170,7 +170,7 @@ def _upload(path: str, save: Callable[[BinaryIO], Value], replace: bool) -> Valu
             with FileSystems.create(
                 unfinished, compression_type=CompressionTypes.UNCOMPRESSED
             ) as target:
-                shutil.copyfileobj(content, target)
+                shutil.copyfileobj(content.stream, target)
             if not is_store:
                 FileSystems.rename([unfinished], [path])
         # Of many kinds: those of the libraries of the clouds.

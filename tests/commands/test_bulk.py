@@ -365,6 +365,7 @@ def bucket(monkeypatch):
         yield client.create_bucket("scans")
 
 
+@pytest.mark.slow  # Beam looks for credentials for 20 seconds.
 def test_a_bucket_is_colorized_into_a_bucket_and_resumed(bucket, bulk, colorize):
     for name in ("a.jpg", "deep/b.png", "deep/c.tif"):
         save(f"album/{name}")
