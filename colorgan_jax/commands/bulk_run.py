@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import glob
 import json
+import logging
 import os
 import re
 import time
@@ -80,6 +81,9 @@ def run(options: argparse.Namespace) -> int:
     settings = _describe(options, root=root, takes_all=takes_all, output=output)
     check_folder(output)
 
+    if runner is None:  # What the engine says of the job is for the user.
+        logging.disable(logging.NOTSET)
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
     pipeline = beam.Pipeline(runner=runner, options=beam_options)
     build(pipeline, patterns, settings, manifest)
     try:
