@@ -81,6 +81,7 @@ class Run:
       root: the folder whose tree the results keep.
       takes_all: whether all files below it are meant, of which photos are told by name.
       output: the folder for the results.
+      manifest: the file for the outcomes of all photos, a line of JSON each.
       params: the name of the weights; None for the released ones.
       fingerprint: of the weights (`params.fingerprint`).
       settings: stands for weights and options in the provenance of results.
@@ -95,6 +96,7 @@ class Run:
     root: str
     takes_all: bool
     output: str
+    manifest: str
     params: str | None
     fingerprint: str
     settings: str
@@ -203,16 +205,13 @@ def _load_rendering(run: Run) -> Rendering:
     )
 
 
-def build(
-    pipeline: beam.Pipeline, patterns: Sequence[str], run: Run, manifest: str
-) -> None:
+def build(pipeline: beam.Pipeline, patterns: Sequence[str], run: Run) -> None:
     """Adds all steps to a pipeline.
 
     Args:
       pipeline: an empty one.
       patterns: of the photos, in Beam's syntax.
       run: see there.
-      manifest: the file for the outcomes of all photos, a line of JSON each.
     """
     found = (
         pipeline
@@ -240,14 +239,14 @@ def build(
         "Done": written.done,
     }
     lines = [
-        outcome | f"Count{name}" >> beam.ParDo(_Count())
+        outcome | f"Count{name}" >> beam.ParDo(_Count(run))
         for name, outcome in outcomes.items()
     ]
     _ = (
         lines
         | "AllLines" >> beam.Flatten()
         | "Together" >> beam.GroupBy(lambda line: 0)
-        | "Manifest" >> beam.MapTuple(functools.partial(_write_manifest, manifest))
+        | "Manifest" >> beam.MapTuple(functools.partial(_write_manifest, run))
     )
 
 
@@ -539,14 +538,40 @@ def _failed_to_write(
 class _Count(beam.DoFn):
     """Counts outcomes, for Beam's metrics and for who waits."""
 
+    def __init__(self, run: Run):
+        self._run = run
+
     def process(self, line: str) -> Iterator[str]:
         outcome = json.loads(line)["outcome"]
         beam.metrics.Metrics.counter("colorgan", outcome).inc()
-        _tell(outcome)
+        with _lock:
+            _progress(self._run).count(outcome)
         yield line
 
 
-def _write_manifest(manifest: str, key: int, lines: Iterable[str]) -> None:
+class _Progress:
+    """Says now and then how far this process is."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._told = time.monotonic()
+
+    def count(self, outcome: str) -> None:
+        """A photo has had this outcome."""
+        self._counts[outcome] += 1
+        if time.monotonic() - self._told < _SECONDS_BETWEEN_NOTES:
+            return
+        self._told = time.monotonic()
+        counts = ", ".join(f"{count} {name}" for name, count in self._counts.items())
+        print_note(f"worker {os.getpid()}: {counts} so far.")
+
+
+@functools.lru_cache(maxsize=1)
+def _progress(run: Run) -> _Progress:
+    return _Progress()
+
+
+def _write_manifest(run: Run, key: int, lines: Iterable[str]) -> None:
     """Writes all lines, which need not fit into the memory."""
 
     def save(stream: Any) -> None:
@@ -554,20 +579,4 @@ def _write_manifest(manifest: str, key: int, lines: Iterable[str]) -> None:
             stream.write(f"{line}\n".encode())
 
     # Not refused if it is there: an engine may repeat its work.
-    write_file(manifest, save, folder=os.path.dirname(manifest), replace=True)
-
-
-_counts: Counter[str] = Counter()
-_last_told = time.monotonic()
-
-
-def _tell(outcome: str) -> None:
-    """Says now and then how far this process is."""
-    global _last_told
-    with _lock:
-        _counts[outcome] += 1
-        if time.monotonic() - _last_told < _SECONDS_BETWEEN_NOTES:
-            return
-        _last_told = time.monotonic()
-        counts = ", ".join(f"{count} {name}" for name, count in _counts.items())
-    print_note(f"worker {os.getpid()}: {counts} so far.")
+    write_file(run.manifest, save, folder=run.output, replace=True)

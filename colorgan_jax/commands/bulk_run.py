@@ -78,14 +78,16 @@ def run(options: argparse.Namespace) -> int:
     manifest = _expand(options.manifest or _default_manifest(output))
     if exists(manifest):
         raise CommandError(f"{manifest} is there already; name another --manifest.")
-    settings = _describe(options, root=root, takes_all=takes_all, output=output)
+    settings = _describe(
+        options, root=root, takes_all=takes_all, output=output, manifest=manifest
+    )
     check_folder(output)
 
     if runner is None:  # What the engine says of the job is for the user.
         logging.disable(logging.NOTSET)
         logging.basicConfig(level=logging.INFO, format="%(message)s")
     pipeline = beam.Pipeline(runner=runner, options=beam_options)
-    build(pipeline, patterns, settings, manifest)
+    build(pipeline, patterns, settings)
     try:
         with watched_workers() if runner else contextlib.nullcontext():
             pipeline.run().wait_until_finish()
@@ -119,11 +121,11 @@ def _read_beam_options(
             " Beam."
         )
     direct = options.view_as(DirectOptions)
-    if not any(word.startswith("--direct_num_workers") for word in words):
-        direct.direct_num_workers = 0  # One for each core.
     if any(word.startswith("--direct_running_mode") for word in words):
         if direct.direct_running_mode != "multi_processing":
             return options, FnApiRunner()
+    if not any(word.startswith("--direct_num_workers") for word in words):
+        direct.direct_num_workers = 0  # One for each core.
     direct.direct_running_mode = "in_memory"  # The runner's environment stays, then.
     told = json.dumps(options.get_all_options(drop_default=True)).encode()
     return options, FnApiRunner(default_environment=WorkerProcesses(told))
@@ -206,7 +208,12 @@ def _default_manifest(output: str) -> str:
 
 
 def _describe(
-    options: argparse.Namespace, *, root: str, takes_all: bool, output: str
+    options: argparse.Namespace,
+    *,
+    root: str,
+    takes_all: bool,
+    output: str,
+    manifest: str,
 ) -> Run:
     """What the workers need to know. Loads the weights, to see that they can be."""
     params = load_params(options.params)
@@ -222,6 +229,7 @@ def _describe(
         root=root,
         takes_all=takes_all,
         output=output,
+        manifest=manifest,
         # Those that come with the package lie elsewhere on other machines.
         params=None if options.params == RELEASED_PARAMS else str(options.params),
         fingerprint=fingerprint(params),

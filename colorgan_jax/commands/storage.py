@@ -134,9 +134,14 @@ def write_file(
     """
     if not is_local(path):
         return _upload(path, save, replace)
+    parent = Path(path).parent
     try:
-        parent = Path(path).parent
         parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(
+            f"The folder {parent} cannot be made", error, Path(folder)
+        ) from error
+    try:
         with UnfinishedFile(parent) as file:
             value = save(file.stream)
             if replace:
@@ -144,12 +149,7 @@ def write_file(
             else:
                 file.create(path)
             return value
-    except FileExistsError as error:
-        # That of a folder's name is another problem.
-        if error.filename2 is None and error.filename != path:
-            raise output_error(
-                f"{path} cannot be written", error, Path(folder)
-            ) from error
+    except FileExistsError:
         raise
     except OSError as error:
         raise output_error(f"{path} cannot be written", error, Path(folder)) from error
