@@ -51,7 +51,7 @@ def main() -> None:
             (photos / f"{number:06}{photo.suffix}").symlink_to(photo.resolve())
         commands = {"colorize": ["colorize", str(photos), *more]}
         for workers in options.workers:
-            commands[f"bulk, {workers} workers"] = [
+            commands[f"bulk, --direct_num_workers={workers}"] = [
                 *("bulk", "--input", str(photos), *more),
                 f"--direct_num_workers={workers}",
             ]
