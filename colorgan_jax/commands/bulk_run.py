@@ -86,7 +86,13 @@ def run(options: argparse.Namespace) -> int:
     if runner is None:  # What the engine says of the job is for the user.
         logging.disable(logging.NOTSET)
         logging.basicConfig(level=logging.INFO, format="%(message)s")
-    pipeline = beam.Pipeline(runner=runner, options=beam_options)
+    try:
+        pipeline = beam.Pipeline(runner=runner, options=beam_options)
+    # Of many kinds: there is no such engine, its library is missing, or an option.
+    except Exception as error:
+        raise CommandError(
+            f"Apache Beam cannot run this: {_last_sentence(error)}"
+        ) from error
     build(pipeline, patterns, settings)
     try:
         with watched_workers() if runner else contextlib.nullcontext():
@@ -110,9 +116,8 @@ def _read_beam_options(
     """
     options = PipelineOptions(words)
     given = options.get_all_options(drop_default=True)
-    if (
-        given.get("runner", "DirectRunner").lower() not in _LOCAL_RUNNERS
-    ):  # Engines have options that only they know.
+    if given.get("runner", "DirectRunner").lower() not in _LOCAL_RUNNERS:
+        # Options that Beam does not know may be that engine's.
         return options, None
     everything = options.get_all_options(drop_default=True, retain_unknown_options=True)
     if unknown := sorted(everything.keys() - given.keys()):
@@ -277,7 +282,5 @@ def _summarize(words: str, output: str, manifest: str) -> int:
     print(f"Results in {output}: {told}.")
     print(f"The outcome of each photo: {manifest}")
     if counts[SKIPPED]:
-        print_note(
-            "what is skipped was colorized before; --overwrite colorizes it anew."
-        )
+        print_note("what is skipped was there before; --overwrite colorizes it anew.")
     return 1 if counts[FAILED] else 0

@@ -318,6 +318,10 @@ def test_what_keeps_all_results_from_being_written_ends_the_run(bulk, monkeypatc
         (["--input=nobody://a/*", "--output=out"], "nobody://a/* cannot be searched"),
         (["--input=album", "--output=nobody://out"], "Unable to get filesystem"),
         (["--input=album", "--output=out", "--params=none"], "none does not exist"),
+        (
+            ["--input=album", "--output=out", "--runner=NoRunner"],
+            "Beam cannot run this",
+        ),
     ],
 )
 def test_what_stops_it_is_one_sentence(capsys, words, sentence):
