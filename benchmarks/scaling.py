@@ -13,8 +13,9 @@ the bytes that the all-reduces move in the step that it compiles for 2 and 4 dev
 
     python benchmarks/scaling.py --measure PHOTOS
 
-compares it with this machine: seconds of a training step, FLOP/s of a matrix product, and
-photos of that folder that a core decodes a second.
+compares it with this machine's CPU: seconds of a training step, FLOP/s of a matrix product,
+and photos of that folder that a core decodes a second. On a GPU or TPU `networks.py` times the
+step.
 """
 
 import argparse
@@ -365,8 +366,8 @@ def all_reduces(networks: Networks) -> AllReduces:
     """Counts what a training step sums up over all devices.
 
     Forward, BatchNorm needs two sums for each channel, of the pixels and of their squares.
-    Backward it needs three: two of them are the gradients of its parameters, which are
-    not needed where the discriminator only judges for the generator.
+    Backward it needs two, one of which is the gradient of its scale, and that of its bias
+    where it is trained: not where the discriminator only judges for the generator.
     """
     weights = [sum(layer.weights for layer in network) for network in networks]
     channels = [sum(layer.normalized for layer in network) for network in networks]
@@ -814,14 +815,15 @@ def mosaics(photos: list[np.ndarray], count: int) -> list[bytes]:
 
 
 def measure(folder: str, steps: int) -> None:
-    """Prints the arithmetic beside what this machine does."""
+    """Prints the arithmetic beside what this machine's CPU does."""
     print(describe_machine("jax"))
     matrix = jnp.ones((4096, 4096))
     multiply = jax.jit(lambda a: a @ a)
     timing = time_in_turns({"": lambda: jax.block_until_ready(multiply(matrix))}, 5)[""]
-    machine = 2 * 4096**3 / timing.median
+    machine = 2 * 4096**3 / timing.median / timing.busy_cores
     print(
-        f"matrix product: {machine / 1e9:.0f} GFLOP/s, {timing.busy_cores:.2f} cores busy"
+        f"matrix product: {machine / 1e9:.0f} GFLOP/s for each of"
+        f" {timing.busy_cores:.2f} busy cores"
     )
 
     full, small = get_config(), get_config()
@@ -829,17 +831,17 @@ def measure(folder: str, steps: int) -> None:
     small.generator.filters = small.discriminator.filters = 32
     for config, batch in ((full, 4), (small, 16)):
         seconds, busy = seconds_of_steps(config, batch, steps)
-        flops = batch * flops_per_photo(networks_of(config))
+        flops = batch * flops_per_photo(networks_of(config)) / seconds / busy
         print(
             f"{config.image_size}x{config.image_size}, {config.generator.filters} filters,"
             f" batch {batch}: {seconds:.3f} s a step, {batch / seconds:.1f} photos/s,"
-            f" {flops / seconds / 1e9:.0f} GFLOP/s of the arithmetic's"
-            f" ({flops / seconds / machine:.2f} of the matrix product), {busy:.2f} cores busy"
+            f" {flops / 1e9:.0f} GFLOP/s of the arithmetic's for each of {busy:.2f} busy"
+            f" cores ({flops / machine:.2f} of the matrix product)"
         )
 
     paths = find_photos(folder)[:600]
     encoded = [path.read_bytes() for path in paths]
-    photos = [read_rgb(file, "a photo") for file in encoded]
+    photos = [resize_photo(read_rgb(file, "a photo"), 256, 256) for file in encoded]
     large = mosaics(photos, 200)
     for name, files in (("as they are", encoded), ("mosaics of 640x480", large)):
         size = sum(map(len, files)) / len(files)
@@ -856,7 +858,7 @@ def main() -> None:
         "--check", action="store_true", help="compare with what XLA counts and compiles"
     )
     parser.add_argument(
-        "--measure", metavar="PHOTOS", help="compare with this machine, on this folder"
+        "--measure", metavar="PHOTOS", help="compare with this CPU, on this folder"
     )
     parser.add_argument("--steps", type=int, default=5, help="timed training steps")
     parser.add_argument(
