@@ -64,6 +64,9 @@ def main(arguments: list[str]) -> None:
     config_file = Path(config_flags.get_config_filename(flags.FLAGS["config"]))
     if not config_file.is_file():
         sys.exit(f"--config: there is no file {config_file}; see the folder configs/.")
+    for flag in (_COORDINATOR, _NUM_PROCESSES, _PROCESS_ID):
+        if flag.value is not None and not _MULTIHOST.value:
+            sys.exit(f"--{flag.name} is for several hosts: it goes with --multihost.")
     workdir = Path(_WORKDIR.value or Path("runs") / config_file.stem)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # Names may be unprintable.

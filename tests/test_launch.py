@@ -36,6 +36,8 @@ def launch(*flags):
         ),
         (["--config=configs/pix2pix.py", "--config.epochs=many"], "config.epochs=many"),
         (["--config=configs/pix2pix.py", "photos"], "takes flags only; found photos"),
+        (["--config=configs/pix2pix.py", "--process_id=0"], "goes with --multihost"),
+        (["--config=configs/pix2pix.py", "--multihost"], "give each of them"),
     ],
 )
 def test_a_mistyped_command_is_refused_with_a_hint(flags, message):
