@@ -66,7 +66,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.smallest_crop = 1.0
     # From 0 to 255; below it a photo counts as gray. By default photos.NEARLY_GRAY.
     config.data.minimum_color = config_dict.placeholder(float)
-    config.data.memory_gigabytes = 4.0  # 12,000 photos take 2.4; above it, re-decode.
+    # On each host. 12,000 photos take 2.4, which hosts share; above it, re-decode.
+    config.data.memory_gigabytes = 4.0
 
     config.log_every_steps = 25
     config.validate_every_steps = 625  # One epoch of the report's.
