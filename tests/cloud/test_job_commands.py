@@ -175,12 +175,13 @@ def test_slurm_goes_on_after_the_time_limit(tmp_path, photos):
     for command in commands.iterdir():
         command.chmod(0o755)
     job = str(os.getpid())
+    long = ["--config.epochs=10"]  # 20 steps: several hosts stop a few after the limit.
 
     def run(*flags):
         workdir = f"--workdir={tmp_path / 'run'}"
         source = f"--config.data.source={photos}"
         process = start(
-            ["bash", SLURM, source, workdir, *TINY_FLAGS, *flags],
+            ["bash", SLURM, source, workdir, *TINY_FLAGS, *long, *flags],
             PATH=f"{commands}:{Path(sys.executable).parent}:{os.environ['PATH']}",
             SLURM_JOB_ID=job,
             SLURM_STEP_NODELIST="localhost",
@@ -204,22 +205,32 @@ def test_kubernetes_on_several_machines(tmp_path, photos):
     (hosts,) = jobset["spec"]["replicatedJobs"]
     (container,) = hosts["template"]["spec"]["template"]["spec"]["containers"]
     assert "command" not in container  # So that the image's entry point is run.
-    # The last of two equal flags counts.
-    here = [
-        f"--coordinator_address={free_address()}",
-        f"--config.data.source={photos}",
-        f"--workdir={tmp_path / 'run'}",
-        *TINY_FLAGS,
-    ]
-    processes = []
-    for index in range(2):
-        arguments = [
-            argument.replace("$(JOB_COMPLETION_INDEX)", str(index))
-            for argument in container["args"]
+    flags = dict(
+        argument.split("=", 1) for argument in container["args"] if "=" in argument
+    )
+    here = {
+        "--coordinator_address": free_address(),
+        "--config.data.source": photos,
+        "--workdir": tmp_path / "run",
+    }
+    assert set(here) < set(flags)
+    words = [f"{name}={value}" for name, value in (flags | here).items()]
+    words += [argument for argument in container["args"] if "=" not in argument]
+    outputs = finish(
+        *[
+            start(
+                [
+                    *entry_point(),
+                    *[
+                        word.replace("$(JOB_COMPLETION_INDEX)", str(index))
+                        for word in words
+                    ],
+                    *TINY_FLAGS,
+                ]
+            )
+            for index in range(2)
         ]
-        assert not any("$(" in argument for argument in arguments)
-        processes.append(start([*entry_point(), *arguments, *here]))
-    outputs = finish(*processes)
+    )
     assert "Training on 4 cpu" in outputs[0]
     assert_trained(tmp_path / "run")
 
