@@ -5,12 +5,14 @@ Resume: rerun the same command. Every value of the config can be overridden:
 --config.batch_size=8.
 """
 
+import faulthandler
 import io
 import logging as python_logging
 import os
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -31,9 +33,28 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run. Default: runs/<name of the config file>."
 )
 _MULTIHOST = flags.DEFINE_bool(
-    "multihost", False, "Train together with the other hosts of a TPU pod or cluster."
+    "multihost",
+    False,
+    "Train together with the other hosts of the job, each of which runs this command. On a"
+    " Cloud TPU, GKE, Slurm and Open MPI they find each other; elsewhere all three of the"
+    " next flags say where they are.",
+)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator_address", None, "HOST:PORT, a free port of the first host."
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes",
+    None,
+    "How many processes train together, one a host.",
+    lower_bound=1,
+)
+_PROCESS_ID = flags.DEFINE_integer(
+    "process_id", None, "Which of them this is; the first one is 0.", lower_bound=0
 )
 flags.mark_flag_as_required("config")
+
+# Says "try again" to whatever started this (EX_TEMPFAIL of sysexits.h).
+_TRY_AGAIN = 75
 
 
 def main(arguments: list[str]) -> None:
@@ -59,14 +80,10 @@ def main(arguments: list[str]) -> None:
     # Imported after the flags are checked: JAX and TensorFlow take seconds.
     import jax
 
-    if _MULTIHOST.value:
-        jax.distributed.initialize()
-        if jax.process_index() != 0:  # The first host speaks for all.
-            logging.set_verbosity(logging.ERROR)
-
     from colorgan_jax.compilation import enable_compilation_cache
     from colorgan_jax.errors import ColorganError
     from colorgan_jax.photos import silence_decoders
+    from colorgan_jax.training import hosts
     from colorgan_jax.training.checkpoint import silence_orbax
     from colorgan_jax.training.train import train
 
@@ -74,21 +91,49 @@ def main(arguments: list[str]) -> None:
     enable_compilation_cache()
     silence_orbax()
     try:
+        if _MULTIHOST.value:
+            # JAX aborts the process where others are gone: a stack of Python's explains
+            # nothing then.
+            faulthandler.disable()
+            hosts.join(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+            if jax.process_index() != 0:  # The first host speaks for all.
+                logging.set_verbosity(logging.ERROR)
         stopped_by = train(_CONFIG.value, workdir)
     except ColorganError as error:
-        sys.exit(f"launch.py: {error}")
+        _fail(str(error))
     except OSError as error:  # Such as a full disk, or a folder that is read-only.
-        sys.exit(
-            f"launch.py: {error}. What was saved before is intact; resume: mend this and"
-            " rerun the same command."
+        _fail(
+            f"{error}. What was saved before is intact; resume: mend this and rerun the"
+            " same command."
+        )
+    except jax.errors.JaxRuntimeError as error:
+        if jax.process_count() == 1 or "RESOURCE_EXHAUSTED" in str(error):
+            raise
+        _fail(
+            f"another host of the job is gone ({str(error).splitlines()[0]}). What was"
+            " saved before is intact; resume: rerun the same command on all hosts.",
+            _TRY_AGAIN,
         )
     except KeyboardInterrupt:
-        sys.exit("launch.py: interrupted; what was saved before is intact.")
+        _fail("interrupted; what was saved before is intact.")
     if stopped_by:
         print(f"Stopped by {stopped_by}. Resume: rerun the same command.")
-        if stopped_by in signal.Signals.__members__:
-            # What shells and job schedulers expect of a program ended by a signal.
-            sys.exit(128 + signal.Signals[stopped_by])
+        # What shells and job schedulers expect of a program ended by a signal.
+        by_signal = "SIGTERM" if stopped_by == "preemption" else stopped_by
+        if by_signal in signal.Signals.__members__:
+            sys.exit(128 + signal.Signals[by_signal])
+        sys.exit(_TRY_AGAIN)
+
+
+def _fail(message: str, status: int = 1) -> NoReturn:
+    """Ends the program with a sentence."""
+    print(f"launch.py: {message}", file=sys.stderr)
+    if _MULTIHOST.value:
+        # At once: in its own way JAX waits for the other hosts, which wait for this one.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def _parse_flags(arguments: list[str]) -> list[str]:

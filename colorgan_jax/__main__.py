@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # them for garbage again and again takes a tenth of the time for one photo.
     gc.disable()
     from colorgan_jax.commands import (
+        bulk,
         colorize,
         evaluate,
         export,
@@ -46,13 +47,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    bulk.add_parser(commands)
     colorize.add_parser(commands)
     evaluate.add_parser(commands)
     export.add_parser(commands)
     import_torch.add_parser(commands)
     page.add_parsers(commands)
     survey.add_parser(commands)
-    options = parser.parse_args(arguments)
+    options, more = parser.parse_known_args(arguments)
+    if "beam_options" in options:
+        options.beam_options = more
+    elif more:
+        parser.error(f"unrecognized arguments: {' '.join(more)}")
 
     # Without a GPU or TPU, JAX says so in a warning; users of the command know.
     logging.getLogger("jax").setLevel(logging.ERROR)

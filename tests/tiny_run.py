@@ -3,6 +3,7 @@
 import csv
 
 import jax
+from jax.sharding import SingleDeviceSharding
 
 from colorgan_jax.training.checkpoint import Checkpoints
 from colorgan_jax.training.train import new_state
@@ -39,10 +40,13 @@ def latest_step(workdir):
 def state_of(workdir, **values):
     """Every array of the newest checkpoint, random key included."""
     config = tiny_config(**values)
+    create = jax.jit(
+        lambda: new_state(config, steps_per_epoch=19),
+        # Whatever devices it was saved from.
+        out_shardings=SingleDeviceSharding(jax.devices()[0]),
+    )
     with Checkpoints(workdir) as saved:
-        state = saved.restore(
-            jax.eval_shape(jax.jit(lambda: new_state(config, steps_per_epoch=19)))
-        )
+        state = saved.restore(jax.eval_shape(create))
     return jax.device_get(
         jax.tree.leaves(state.replace(key=jax.random.key_data(state.key)))
     )

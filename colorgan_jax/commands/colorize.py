@@ -13,9 +13,10 @@ import numpy as np
 from colorgan_jax.bulk import colorize_photos
 from colorgan_jax.commands.given_hints import GivenHints
 from colorgan_jax.commands.options import (
+    RESULT_FORMATS,
     add_params_option,
+    add_result_options,
     add_saturation_option,
-    number,
 )
 from colorgan_jax.commands.outputs import (
     Plan,
@@ -29,9 +30,8 @@ from colorgan_jax.commands.rendering import Rendering
 from colorgan_jax.errors import CommandError, PhotoError, print_error, print_note
 from colorgan_jax.hint_files import read_hints
 from colorgan_jax.hints import Hints
-from colorgan_jax.params import fingerprint, load_params
+from colorgan_jax.params import load_params
 from colorgan_jax.photos import (
-    DEFAULT_QUALITY,
     FORMATS,
     Photo,
     is_nearly_gray,
@@ -41,7 +41,6 @@ from colorgan_jax.photos import (
 )
 from colorgan_jax.references import Reference, make_reference
 
-_FORMATS = {"tiff": "TIFF", "png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
 _STANDARD_INPUT = Path("-")
 # Of the files that are left out, so many are named.
 _NAMES_SHOWN = 10
@@ -88,35 +87,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         metavar="FOLDER",
         help="where the results go (default: %(default)s)",
     )
-    parser.add_argument(
-        "--format",
-        choices=_FORMATS,
-        help="of the results (default: that of each photo, or PNG or TIFF where it is"
-        " not written)",
-    )
-    parser.add_argument(
-        "--quality",
-        type=number(int, 1, 100),
-        metavar="NUMBER",
-        help="of JPEG, AVIF and lossy WebP, from 1 to 100 (default:"
-        f" {DEFAULT_QUALITY})",
-    )
-    parser.add_argument(
-        "--side-by-side",
-        action="store_true",
-        help="put the photo in gray to the left of the result",
-    )
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="colorize all photos anew and replace older files; a photo that is"
-        " colorized is not replaced",
-    )
-    parser.add_argument(
-        "--no-provenance",
-        action="store_true",
-        help="do not write into the results that their colors are generated",
-    )
+    add_result_options(parser)
     parser.add_argument(
         "--list", action="store_true", help="only print what would be done"
     )
@@ -129,7 +100,7 @@ def _run(options: argparse.Namespace) -> int:
         params=params,
         reference=_read_reference(options.reference),
         saturation=options.saturation,
-        format=_FORMATS.get(options.format),
+        format=RESULT_FORMATS.get(options.format),
         quality=options.quality,
         side_by_side=options.side_by_side,
         has_provenance=not options.no_provenance,
@@ -149,7 +120,7 @@ def _run(options: argparse.Namespace) -> int:
         )
     if left_out:
         print_note(_describe_left_out(left_out, all_names=options.list))
-    settings = _settings(rendering)
+    settings = rendering.settings()
     results = Results(
         options.output,
         sources,
@@ -176,20 +147,6 @@ def _read_reference(path: Path | None) -> Reference | None:
     if is_nearly_gray(rgb):
         raise CommandError(f"{path} has no colors to take over (--reference).")
     return make_reference(Photo(rgb))
-
-
-def _settings(rendering: Rendering) -> dict[str, object]:
-    """All that the look of every result depends on; it takes a while."""
-    settings = {
-        "params": fingerprint(rendering.params),
-        "saturation": rendering.saturation,
-        "format": rendering.format,
-        "quality": rendering.quality,
-        "side_by_side": rendering.side_by_side,
-    }
-    if rendering.reference is not None:
-        settings["reference"] = fingerprint({"": rendering.reference._asdict()})
-    return settings
 
 
 def _digest_of_settings(settings: dict[str, object], hints: Hints | None) -> str:

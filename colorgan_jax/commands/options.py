@@ -5,6 +5,10 @@ import math
 from collections.abc import Callable
 
 from colorgan_jax.params import RELEASED_PARAMS
+from colorgan_jax.photos import DEFAULT_QUALITY
+
+# What formats of results are called by users, and by Pillow.
+RESULT_FORMATS = {"tiff": "TIFF", "png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
 
 _MAXIMUM_SATURATION = 10.0
 
@@ -29,6 +33,39 @@ def add_saturation_option(parser: argparse.ArgumentParser) -> None:
         metavar="FACTOR",
         help="factor on the colors: above 1 stronger, below 1 weaker (default:"
         " %(default)s)",
+    )
+
+
+def add_result_options(parser: argparse.ArgumentParser) -> None:
+    """Adds what results are like: --format, --quality and so on."""
+    parser.add_argument(
+        "--format",
+        choices=RESULT_FORMATS,
+        help="of the results (default: that of each photo, or PNG or TIFF where it is"
+        " not written)",
+    )
+    parser.add_argument(
+        "--quality",
+        type=number(int, 1, 100),
+        metavar="NUMBER",
+        help="of JPEG, AVIF and lossy WebP, from 1 to 100 (default:"
+        f" {DEFAULT_QUALITY})",
+    )
+    parser.add_argument(
+        "--side-by-side",
+        action="store_true",
+        help="put the photo in gray to the left of the result",
+    )
+    parser.add_argument(
+        "--no-provenance",
+        action="store_true",
+        help="do not write into the results that their colors are generated",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="colorize all photos anew and replace older files; a photo that is"
+        " colorized is not replaced",
     )
 
 

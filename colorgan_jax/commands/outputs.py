@@ -15,7 +15,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TypeVar
 
 from colorgan_jax.errors import CommandError, OutputError, PhotoError
@@ -44,6 +44,7 @@ _ERRORS_OF_A_NAME = (
 
 
 Value = TypeVar("Value")
+AnyPath = TypeVar("AnyPath", bound=PurePath)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,13 +224,13 @@ class Results:
         """
         header = read_header(source.path)
         format = self._result_format(header)
-        wanted = _with_extension(source.wanted, format)
+        wanted = with_extension(source.wanted, format)
         plan = Plan(
             source,
             header,
             format,
             wanted,
-            _digest_of_file(source.path),
+            digest_of_file(source.path),
             self._settings(source),
         )
         older = []
@@ -269,8 +270,8 @@ class Results:
         try:
             result.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise self._error(
-                f"The folder {result.parent} cannot be made", error
+            raise output_error(
+                f"The folder {result.parent} cannot be made", error, self.folder
             ) from error
         try:
             with UnfinishedFile(result.parent) as file:
@@ -288,13 +289,9 @@ class Results:
                     except FileExistsError:  # It was not there when this was planned.
                         result = self._free_name(plan.result)
         except OSError as error:
-            raise self._error(f"{result} cannot be written", error) from error
-
-    def _error(self, problem: str, error: OSError) -> PhotoError:
-        """Of one result, or of all."""
-        is_of_one = error.errno in _ERRORS_OF_A_NAME and self.folder.is_dir()
-        kind = PhotoError if is_of_one else OutputError
-        return kind(f"{problem}: {error.strerror}.")
+            raise output_error(
+                f"{result} cannot be written", error, self.folder
+            ) from error
 
     def _free_name(self, wanted: Path) -> Path:
         """The name, or with "-2", "-3", ... the first that no file has or will have."""
@@ -320,13 +317,13 @@ class Results:
 
     def _provenance(self, result: Path) -> tuple[str | None, str | None]:
         """What a file was made of and with; (None, None) if it is not ours."""
-        try:
-            found = read_provenance(read_header(result).xmp)
-            status = os.stat(result)
-        except (PhotoError, OSError):
-            return None, None
-        if found and found != (None, None):
+        found = read_digests(result)
+        if found != (None, None):
             return found
+        try:
+            status = os.stat(result)
+        except OSError:
+            return None, None
         name = os.path.relpath(result, self.folder)
         note = self._notes.get((name, status.st_size, status.st_mtime_ns))
         return note or (None, None)
@@ -347,7 +344,23 @@ class Results:
             file.write(f"\n{json.dumps(line)}\n")
 
 
-def _with_extension(path: Path, format: str) -> Path:
+def output_error(problem: str, error: OSError, folder: Path) -> PhotoError:
+    """What to raise where a result cannot be written.
+
+    Args:
+      problem: the beginning of the sentence.
+      error: of the system.
+      folder: for the results.
+
+    Returns:
+      A `PhotoError` if it concerns one result, an `OutputError` if it concerns all.
+    """
+    is_of_one = error.errno in _ERRORS_OF_A_NAME and folder.is_dir()
+    kind = PhotoError if is_of_one else OutputError
+    return kind(f"{problem}: {error.strerror}.")
+
+
+def with_extension(path: AnyPath, format: str) -> AnyPath:
     """A path for a file of a format: as it is, or with another extension."""
     extensions = FORMATS[format].extensions
     if path.suffix.lower() in extensions:
@@ -372,8 +385,20 @@ def _list_by_plain_name(folder: Path) -> dict[str, list[str]]:
     return listing
 
 
-def _digest_of_file(path: Path) -> str:
-    """Stands for a file as it is now: by path, size and time."""
+def read_digests(result: Path) -> tuple[str | None, str | None]:
+    """What a result says that it was made of and with; (None, None) if it does not."""
+    try:
+        return read_provenance(read_header(result).xmp) or (None, None)
+    except PhotoError:
+        return None, None
+
+
+def digest_of_file(path: Path) -> str:
+    """Stands for a file as it is now: by path, size and time.
+
+    Raises:
+      PhotoError: there is none.
+    """
     try:
         status = os.stat(path)
     except OSError as error:

@@ -10,7 +10,7 @@ from colorgan_jax import __version__
 from colorgan_jax.errors import PhotoError
 from colorgan_jax.hints import Hints
 from colorgan_jax.inference import colorize_photo, paint_photo, photo_lightness
-from colorgan_jax.params import Params
+from colorgan_jax.params import Params, fingerprint
 from colorgan_jax.photos import (
     DEFAULT_QUALITY,
     SHORTEST_WIDE_JPEG2000_SIDE,
@@ -54,6 +54,19 @@ class Rendering:
     quality: int | None
     side_by_side: bool
     has_provenance: bool
+
+    def settings(self) -> dict[str, object]:
+        """All that the look of every result depends on; it takes a while."""
+        settings = {
+            "params": fingerprint(self.params),
+            "saturation": self.saturation,
+            "format": self.format,
+            "quality": self.quality,
+            "side_by_side": self.side_by_side,
+        }
+        if self.reference is not None:
+            settings["reference"] = fingerprint({"": self.reference._asdict()})
+        return settings
 
     def colorize(self, photo: Photo, hints: Hints | None = None) -> Photo:
         """Colorizes one photo."""

@@ -1,7 +1,7 @@
 """Photo files: read, resize, write and find them, with all that they hold."""
 
 from colorgan_jax.photos.finding import Found, find_files, find_photos
-from colorgan_jax.photos.formats import FORMATS, PHOTO_EXTENSIONS
+from colorgan_jax.photos.formats import FORMATS, PHOTO_EXTENSIONS, readable_extensions
 from colorgan_jax.photos.header import MAXIMUM_PIXELS, Header
 from colorgan_jax.photos.photo import Metadata, Photo
 from colorgan_jax.photos.pixels import (
@@ -54,6 +54,7 @@ __all__ = [
     "read_photo",
     "read_rgb",
     "read_square",
+    "readable_extensions",
     "resize_photo",
     "write_photo",
     "write_tiff",

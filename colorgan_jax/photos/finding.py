@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from colorgan_jax.errors import PhotoError
-from colorgan_jax.photos.formats import FORMATS
+from colorgan_jax.photos.formats import readable_extensions
 
 
 class Found(NamedTuple):
@@ -60,12 +60,7 @@ def find_files(folder: str | os.PathLike) -> Found:
             f"The folder {error.filename} cannot be read: {error.strerror}."
         )
 
-    extensions = tuple(
-        extension
-        for known in FORMATS.values()
-        if known.is_readable()
-        for extension in known.extensions
-    )
+    extensions = readable_extensions()
     photos, others = [], []
     for parent, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]

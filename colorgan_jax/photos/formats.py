@@ -83,6 +83,17 @@ PHOTO_EXTENSIONS = tuple(
     extension for known in FORMATS.values() for extension in known.extensions
 )
 
+
+def readable_extensions() -> tuple[str, ...]:
+    """Those of the formats that can be read with the packages that are installed."""
+    return tuple(
+        extension
+        for known in FORMATS.values()
+        if known.is_readable()
+        for extension in known.extensions
+    )
+
+
 # How EXIF and XMP stand in a JPEG 2000 file: in boxes of these kinds (XMP specification
 # part 3, and what ExifTool and Adobe's programs write).
 JPEG2000_EXIF_BOX = b"JpgTiffExif->JP2"

@@ -2,27 +2,33 @@
 
 Orbax gives each checkpoint a folder named after its step, `<workdir>/checkpoints/<step>`.
 It writes into a temporary folder and renames that as its last act, so a run that is
-killed in between leaves its earlier checkpoints whole and the unfinished one unseen.
+killed in between leaves its earlier checkpoints whole and the unfinished one unseen. With
+each goes a checksum of its arrays. Where the newest cannot be read, or is not what was
+saved, the one before it is used.
 """
 
 import functools
 import json
-import logging
+import logging as python_logging
 import math
 import os
 import re
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any, SupportsFloat
 
-import absl.logging
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
+from absl import logging
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+from orbax.checkpoint.metadata import get_step_metadata
 
 from colorgan_jax.errors import CheckpointError
+from colorgan_jax.training.hosts import gather
 
 State = Any  # A pytree of jax.Arrays with a property `step`, such as gan.GANState.
 
@@ -55,14 +61,13 @@ class Checkpoints:
           newest: how many of the newest checkpoints to keep, besides the best.
 
         Raises:
-          CheckpointError: if a checkpoint in there is damaged.
           ValueError: if `newest` is less than 1.
         """
         if newest < 1:
             raise ValueError(f"newest is {newest}: it must be 1 or more.")
         self._folder = _folder(workdir)
         self._saved_at = time.monotonic()
-        self._check_metrics()
+        self._set_aside_those_without_records()
         self._manager = ocp.CheckpointManager(
             self._folder.absolute(),
             item_handlers=ocp.StandardCheckpointHandler(),
@@ -125,7 +130,11 @@ class Checkpoints:
         try:
             # When to save is the caller's decision: `force` asks Orbax for no opinion.
             self._manager.save(
-                step, args=ocp.args.StandardSave(state), metrics=metrics, force=True
+                step,
+                args=ocp.args.StandardSave(state),
+                metrics=metrics,
+                force=True,
+                custom_metadata={_CHECKSUM: _checksum(state)},
             )
         except Exception as error:
             raise self._not_written(error) from error
@@ -137,6 +146,9 @@ class Checkpoints:
     def restore(self, abstract_state: State, step: int | None = None) -> State:
         """Reads a checkpoint, bit by bit what was saved, onto the devices.
 
+        By default it is the newest that is undamaged. Newer ones are set aside, under a
+        name that begins with "damaged", and named in the log.
+
         Args:
           abstract_state: the state to build, with a `jax.ShapeDtypeStruct` with sharding
             for each array: `jax.eval_shape` of a jitted function with `out_shardings`
@@ -144,34 +156,58 @@ class Checkpoints:
           step: which checkpoint; by default the newest.
 
         Raises:
-          CheckpointError: if there is no such checkpoint, if it is damaged, or if it
-            holds other arrays than `abstract_state`, which are then named.
+          CheckpointError: if there is no such checkpoint, if it is damaged and so are
+            all before it, or if it holds other arrays than `abstract_state`, which are
+            then named.
         """
         self.wait()
-        step = self.latest_step() if step is None else step
-        if step is None or step not in self._manager.all_steps():
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        if step is not None:
+            steps = [step] if step in steps else []
+        if not steps:
             raise CheckpointError(
                 f"{self._folder} holds no checkpoint{'' if step is None else f' {step}'}."
             )
+        problems: dict[int, str] = {}
+        for candidate in steps:
+            state, problem = self._try_to_restore(candidate, abstract_state)
+            # A file system may show one host what it does not show another.
+            if not any(found := gather(problem)):
+                for damaged, reason in problems.items():
+                    _set_aside(self._folder, damaged, reason)
+                self._manager.reload()
+                return state
+            problems[candidate] = next(filter(None, found))
+        raise CheckpointError(
+            f"The checkpoint {self._folder / str(steps[0])} {problems[steps[0]]}, nor is"
+            " there another that can be used: choose another --workdir, or put back the"
+            " config that the run was started with, or the folder of the checkpoint."
+        )
+
+    def _try_to_restore(self, step: int, abstract_state: State) -> tuple[State, str]:
+        """The state of a checkpoint, and what is wrong with it, if anything is."""
         try:
             metadata = self._manager.item_metadata(step)
             if metadata is None:
                 raise ValueError("its metadata is missing")
-            differences = _differences(metadata.tree, abstract_state)
-            if not differences:
-                return self._manager.restore(
-                    step, args=ocp.args.StandardRestore(abstract_state)
+            if differences := _differences(metadata.tree, abstract_state):
+                more = len(differences) - 3
+                return None, (
+                    f"does not fit this config ({', '.join(differences[:3])}"
+                    f"{f' and {more} more' if more > 0 else ''})"
                 )
+            state = self._manager.restore(
+                step, args=ocp.args.StandardRestore(abstract_state)
+            )
+            # Version 0.1 wrote none.
+            expected = self._manager.metadata(step).custom_metadata.get(_CHECKSUM)
+            if expected is not None and _checksum(state) != expected:
+                raise ValueError("its arrays are not those that were saved")
         except jax.errors.JaxRuntimeError:
             raise  # Such as a device without enough memory: the file is not at fault.
         except Exception as error:  # A damaged file may raise anything.
-            raise self._not_readable(step, error) from error
-        more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
-        raise CheckpointError(
-            f"{self._folder / str(step)} does not fit this config:"
-            f" {', '.join(differences[:3])}{more}; choose another --workdir, or the"
-            " config that it was started with."
-        )
+            return None, f"cannot be read ({_reason(error)})"
+        return state, ""
 
     def reached_preemption(self, step: int) -> bool:
         """Whether all hosts should save now, as one of them is about to be taken away.
@@ -204,15 +240,19 @@ class Checkpoints:
         finally:
             self._manager.close()
 
-    def _check_metrics(self) -> None:
-        """Orbax reads all metrics when it starts, and does not name a damaged file."""
-        for file in self._folder.glob("*/metrics/metrics"):
-            step = file.parent.parent.name
+    def _set_aside_those_without_records(self) -> None:
+        """Orbax reads the records of all checkpoints when it starts, or fails."""
+        for folder in sorted(self._folder.glob("*")):
+            if not folder.name.isdecimal():
+                continue
+            metrics = folder / "metrics" / "metrics"
             try:
-                if step.isdecimal():
-                    json.loads(file.read_text())
-            except ValueError as error:
-                raise self._not_readable(step, error) from error
+                get_step_metadata(folder)
+                if metrics.exists():
+                    _validation_psnr(json.loads(metrics.read_text()))
+            except (ValueError, TypeError, KeyError) as error:
+                problem = f"cannot be read ({_reason(error)})"
+                _set_aside(self._folder, int(folder.name), problem)
 
     def _not_written(self, error: Exception) -> CheckpointError:
         # Orbax has already struck off its list what it would have deleted afterwards.
@@ -223,16 +263,46 @@ class Checkpoints:
             " from the one before it."
         )
 
-    def _not_readable(self, step: int | str, error: Exception) -> CheckpointError:
-        return CheckpointError(
-            f"The checkpoint {self._folder / str(step)} cannot be read"
-            f" ({_reason(error)}): delete that folder and rerun the command, which resumes"
-            " from the one before it."
-        )
+
+def _set_aside(folder: Path, step: int, problem: str) -> None:
+    """Renames a damaged checkpoint, and says so in the log."""
+    name = f"damaged_{step}"
+    number = 1
+    while (folder / name).exists():
+        number += 1
+        name = f"damaged_{step}_{number}"
+    gather(name)  # All hosts have found the same name by now.
+    if jax.process_index() == 0:
+        (folder / str(step)).rename(folder / name)
+    gather(name)
+    logging.warning(
+        "The checkpoint %s %s. It is %s now, and the one before it is used.",
+        folder / str(step),
+        problem,
+        name,
+    )
 
 
 def _validation_psnr(metrics: dict[str, float]) -> float:
     return metrics["validation_psnr"]
+
+
+# Its name in what Orbax calls custom metadata.
+_CHECKSUM = "crc32"
+
+
+def _checksum(state: State) -> int:
+    """Of the bits of all arrays, wherever they are."""
+    checksum = 0
+    for leaf in jax.tree.leaves(state):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        # Of a copy on each device one is enough. (And no array remembers its NumPy form,
+        # which would keep its buffer from being donated.)
+        shard = leaf.addressable_data(0) if leaf.is_fully_replicated else leaf
+        content = np.ascontiguousarray(shard).reshape(-1).view(np.uint8)
+        checksum = zlib.crc32(content.data, checksum)
+    return checksum
 
 
 def _differences(saved: Any, wanted: Any) -> list[str]:
@@ -281,16 +351,16 @@ def silence_orbax() -> None:
     report = sys.unraisablehook
 
     def report_if_wanted(unraisable: "sys.UnraisableHookArgs") -> None:
-        if absl.logging.vlog_is_on(1) or not _is_aftermath(unraisable.exc_value):
+        if logging.vlog_is_on(1) or not _is_aftermath(unraisable.exc_value):
             report(unraisable)
 
     sys.unraisablehook = report_if_wanted
-    absl.logging.get_absl_logger().addFilter(_is_wanted)
-    logging.getLogger("asyncio").addFilter(_is_wanted)
+    logging.get_absl_logger().addFilter(_is_wanted)
+    python_logging.getLogger("asyncio").addFilter(_is_wanted)
 
 
-def _is_wanted(record: logging.LogRecord) -> bool:
-    if absl.logging.vlog_is_on(1):
+def _is_wanted(record: python_logging.LogRecord) -> bool:
+    if logging.vlog_is_on(1):
         return True
     if record.name == "asyncio":
         return not (record.exc_info and _is_aftermath(record.exc_info[1]))

@@ -7,8 +7,9 @@ from where the config says, and kept in memory as uint8 where they fit. A run th
 resumes has the same photos, whatever has come into the source since (see split.py).
 
 Batch k of a run is a pure function of (seed, k): the order, the crops and the flips of
-an epoch come from generators seeded with (seed, epoch). Resuming at batch k therefore
-needs no saved iterator and decodes nothing of what came before.
+a row of an epoch's batches come from a generator seeded with (seed, epoch, row). Resuming
+at batch k therefore needs no saved iterator and decodes nothing of what came before. Of
+several hosts each reads the photos of its own rows (see hosts.py).
 
 tf.data reads, crops, resizes and batches in parallel with training. It sees uint8 RGB
 only, a quarter of the bytes of Lab; flip and conversion to Lab happen on the devices.
@@ -19,7 +20,7 @@ import functools
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import jax
@@ -34,6 +35,11 @@ from tqdm import tqdm
 from colorgan_jax.errors import DataError, PhotoError
 from colorgan_jax.lab import rgb_to_lab, to_network
 from colorgan_jax.photos import NEARLY_GRAY, is_nearly_gray, resize_photo
+from colorgan_jax.training.hosts import (
+    gather,
+    positions_in_rows,
+    rows_of_this_host,
+)
 from colorgan_jax.training.sources import (
     VALIDATION_FLAG,
     Source,
@@ -58,46 +64,42 @@ class Photos:
       indices: their indices in the source.
       image_size: height and width to which they are resized: what the networks see, or
         more where training takes crops of them.
-      pixels: all of them, uint8 RGB [N, image_size, image_size, 3]; None where they
-        did not fit into memory and are read anew in each epoch.
+      pixels: of those that are kept in memory, by their indices: uint8 RGB
+        [image_size, image_size, 3]. The others are read whenever they are needed.
     """
 
     source: Source
     indices: np.ndarray
     image_size: int
-    pixels: np.ndarray | None
+    pixels: Mapping[int, np.ndarray]
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def part(self, positions: slice) -> "Photos":
         """Those at `positions`."""
-        return dataclasses.replace(
-            self,
-            indices=self.indices[positions],
-            pixels=None if self.pixels is None else self.pixels[positions],
-        )
+        return dataclasses.replace(self, indices=self.indices[positions])
 
     def cut(self, count: int) -> tuple["Photos", "Photos"]:
         """The first `count` of them, and the others."""
         return self.part(slice(count)), self.part(slice(count, None))
 
     def at_size(self, image_size: int) -> "Photos":
-        """The same photos at another size, then read anew whenever they are needed."""
+        """The same photos at another size, of which none is kept in memory."""
         if image_size == self.image_size:
             return self
-        return dataclasses.replace(self, image_size=image_size, pixels=None)
+        return dataclasses.replace(self, image_size=image_size, pixels={})
 
     def load(self, positions: np.ndarray) -> np.ndarray:
         """Returns the photos at `positions` in `indices`, uint8 RGB [n, S, S, 3]."""
-        if self.pixels is not None:
-            return self.pixels[positions]
-        return np.stack(
-            [
-                _read_resized(self.source, int(index), self.image_size)
-                for index in self.indices[positions]
-            ]
-        )
+        size = self.image_size
+        photos = np.empty((len(positions), size, size, 3), np.uint8)
+        for photo, index in zip(photos, self.indices[positions].tolist(), strict=True):
+            if index in self.pixels:
+                photo[:] = self.pixels[index]
+            else:
+                photo[:] = _read_resized(self.source, index, size)
+        return photos
 
 
 def load_photos(
@@ -106,18 +108,20 @@ def load_photos(
     """Finds, checks and splits the photos of a run, or reads those that it began with.
 
     A new run takes photos in a random order drawn from the seed. Those that cannot be
-    read and those that are nearly gray are left out, counted and named in the log.
+    read and those that are nearly gray are left out, counted and named in the log. Of
+    several hosts all must call it: each looks at its share of the photos, and keeps
+    those of its rows of the batches in memory.
 
     Args:
-      config: of the run. Reads `seed`, `image_size` and of `data`: `source` (one name
-        or several), `train_photos` and `validation_photos` (how many to use; where there
-        are fewer, all are used in the same proportion; `train_photos` None or 0 means all
-        that are not for validation), `validation_source` (where it is set, the photos
-        for validation are those that a run on this source alone would draw, or those
-        of a list, and are not trained on), `smallest_crop` (side of the smallest crop to
-        train on, as a share of the photo's), `minimum_color` (see
+      config: of the run. Reads `seed`, `image_size`, `batch_size` and of `data`: `source`
+        (one name or several), `train_photos` and `validation_photos` (how many to use;
+        where there are fewer, all are used in the same proportion; `train_photos` None
+        or 0 means all that are not for validation), `validation_source` (where it is
+        set, the photos for validation are those that a run on this source alone would
+        draw, or those of a list, and are not trained on), `smallest_crop` (side of the
+        smallest crop to train on, as a share of the photo's), `minimum_color` (see
         `photos.color_strength`; None means `photos.NEARLY_GRAY`), `memory_gigabytes`
-        (how much of the decoded photos to keep in memory).
+        (how much of the decoded photos to keep in memory, on each host).
       split: of the run that resumes; its photos are taken, and all of them.
 
     Returns:
@@ -143,9 +147,9 @@ def load_photos(
     logging.info("Reading photos from %s.", places)
     if split is not None:
         training, held_out = split.find(source, places)
-        order = np.array(held_out + training)
-        both = _read(source, config, order, len(order), is_split=True)
-        validation, train = both.cut(len(held_out))
+        size = _size_to_read(config)
+        train = Photos(source, np.array(training, int), size, {})
+        validation = Photos(source, np.array(held_out, int), size, {})
     elif validation_source is None:
         train, validation = _draw(source, config)
     elif has_list:
@@ -168,7 +172,7 @@ def load_photos(
             f" {len(validation)} for validation, but one batch takes"
             f" {config.batch_size} (--config.batch_size) and validation at least 1."
         )
-    return train, validation.at_size(config.image_size)
+    return _keep(train, validation.at_size(config.image_size), config)
 
 
 def _draw(source: Source, config: ml_collections.ConfigDict) -> tuple[Photos, Photos]:
@@ -178,10 +182,10 @@ def _draw(source: Source, config: ml_collections.ConfigDict) -> tuple[Photos, Ph
     wanted_train = config.data.train_photos or len(order)
     wanted_validation = config.data.validation_photos
     if held_out.any():
-        validation = _read(source, config, order[held_out], wanted_validation)
-        train = _read(source, config, order[~held_out], wanted_train)
+        validation = _find_usable(source, config, order[held_out], wanted_validation)
+        train = _find_usable(source, config, order[~held_out], wanted_train)
         return train, validation
-    both = _read(source, config, order, wanted_train + wanted_validation)
+    both = _find_usable(source, config, order, wanted_train + wanted_validation)
     if config.data.train_photos:
         share = wanted_validation / (wanted_train + wanted_validation)
         count = max(1, round(share * len(both)))
@@ -210,7 +214,7 @@ def _draw_around(
     """
     # A photo may be listed twice, and a file be there under two names.
     candidates = np.array(list(dict.fromkeys(candidates.tolist())), int)
-    validation = _read(source, config, candidates, wanted_validation)
+    validation = _find_usable(source, config, candidates, wanted_validation)
     for_training = np.setdiff1d(np.concatenate(parts), source.held_out)
     shared = np.isin(for_training, validation.indices)
     if shared.any():
@@ -221,7 +225,7 @@ def _draw_around(
         )
     order = _random_order(source, config)
     order = order[np.isin(order, for_training[~shared])]
-    train = _read(source, config, order, config.data.train_photos or len(order))
+    train = _find_usable(source, config, order, config.data.train_photos or len(order))
     return train, validation
 
 
@@ -239,18 +243,21 @@ def split_of(train: Photos, validation: Photos) -> Split:
     )
 
 
-def mean_ab(photos: Photos) -> tuple[float, float]:
+def mean_ab(photos: Photos, batch_size: int) -> tuple[float, float]:
     """Mean CIE a and b of photos: the color of all that looks at none of them.
 
     A baseline (see evaluate.py), hence an estimate: of at most 1,000 photos, every
-    fourth pixel of every fourth row.
+    fourth pixel of every fourth row. Of several hosts all must call it.
     """
-    positions = np.arange(min(1000, len(photos)))
-    parts = np.array_split(positions, math.ceil(len(positions) / 50))
-    means = [
-        np.mean(_lab(photos.load(part)[:, ::4, ::4]), axis=(0, 1, 2)) for part in parts
-    ]
-    _, a, b = np.average(means, axis=0, weights=[len(part) for part in parts])
+    count = min(1000, len(photos))
+    rows = rows_of_this_host(batch_size)
+    positions = positions_in_rows(count, batch_size, rows)
+    total = np.zeros(3)
+    for part in np.array_split(positions, math.ceil(len(positions) / 50) or 1):
+        if len(part):
+            lab = _lab(photos.load(part)[:, ::4, ::4])
+            total += len(part) * np.mean(lab, axis=(0, 1, 2))
+    _, a, b = np.sum(gather(total.tolist()), axis=0) / count
     return float(a), float(b)
 
 
@@ -309,20 +316,29 @@ def training_batches_on_host(
     seed: int,
     first_step: int,
     last_step: int,
+    rows: slice | None = None,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Streams what `training_batches`, of these arguments, puts onto this host's devices.
+    """Streams what `training_batches`, of these arguments, puts onto a host's devices.
+
+    Args:
+      photos: as there.
+      image_size: as there.
+      batch_size: as there.
+      seed: as there.
+      first_step: as there.
+      last_step: as there.
+      rows: of the global batch; None means those of this host.
 
     Yields:
-      Photos, uint8 RGB [B / hosts, S, S, 3], not flipped; and which of them to flip,
-      booleans [B / hosts].
+      Photos, uint8 RGB [R, S, S, 3], not flipped; and which of them to flip, booleans
+      [R], for R rows.
     """
+    host_rows = rows_of_this_host(batch_size) if rows is None else rows
 
     def batch_of_step(step: int) -> tuple[np.ndarray, np.ndarray]:
-        choices = random_choices(
-            len(photos), batch_size=batch_size, seed=seed, step=step
+        positions, flips, crops = random_choices(
+            len(photos), batch_size=batch_size, rows=host_rows, seed=seed, step=step
         )
-        rows = _rows_of_this_host(batch_size)
-        positions, flips, crops = (choice[rows] for choice in choices)
         pixels = photos.load(positions)
         if photos.image_size > image_size:
             pixels = np.stack(
@@ -341,18 +357,20 @@ def validation_batches(
 ) -> Iterator[dict[str, jax.Array]]:
     """Streams every photo exactly once, in order and unflipped.
 
-    The last batch is filled up with repetitions, whose "mask" is 0.
+    The last batch is filled up with black, whose "mask" is 0.
 
     Yields:
-      {"L": [B, S, S, 1], "ab": [B, S, S, 2], "mask": [B]}, float32.
+      {"L": [B, S, S, 1], "ab": [B, S, S, 2], "mask": [B]}, float32 but for the mask.
     """
+    rows = rows_of_this_host(batch_size)
 
     def batch_of_step(step: int) -> tuple[np.ndarray, np.ndarray]:
-        positions = step * batch_size + np.arange(batch_size)
+        positions = step * batch_size + np.arange(rows.start, rows.stop)
         mask = positions < len(photos)
-        rows = _rows_of_this_host(batch_size)
-        pixels = photos.load(np.where(mask, positions, 0)[rows])
-        return pixels, mask[rows]
+        size = photos.image_size
+        pixels = np.zeros((len(positions), size, size, 3), np.uint8)
+        pixels[mask] = photos.load(positions[mask])
+        return pixels, mask
 
     steps = range(math.ceil(len(photos) / batch_size))
     batches = _parallel(batch_of_step, steps, tf.uint8, tf.bool)
@@ -360,34 +378,48 @@ def validation_batches(
 
 
 def random_choices(
-    count: int, *, batch_size: int, seed: int, step: int
+    count: int, *, batch_size: int, seed: int, step: int, rows: slice | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Which photos make up the batch of a step, how each is flipped and cropped.
+
+    Row r has each photo i for which i modulo the batch size is r once an epoch, but where
+    the batch size does not divide the number of photos: there one of some rows is left
+    out, each epoch another.
 
     Args:
       count: number of training photos.
       batch_size: of the global batch.
       seed: of the run.
       step: counted from 0 over all epochs.
+      rows: of the batch; None means all.
 
     Returns:
-      Positions [batch_size], integers in [0, count); flips [batch_size], booleans that
-      are true for half of all (photo, epoch); crops [batch_size, 3], uniform in [0, 1):
-      what `random_crop` takes.
+      For R rows: positions [R], integers in [0, count); flips [R], booleans of which
+      half are true; crops [R, 3], uniform in [0, 1): what `random_crop` takes.
     """
+    rows = rows or slice(0, batch_size)
     epoch, batch = divmod(step, count // batch_size)
-    order, flips, crops = _epoch(count, seed, epoch)
-    positions = order[batch * batch_size : (batch + 1) * batch_size]
-    return positions, flips[positions], crops[positions]
+    positions, flips, crops = _epoch(
+        count, batch_size, seed, epoch, rows.start, rows.stop
+    )
+    return positions[:, batch], flips[:, batch], crops[:, batch]
 
 
 @functools.lru_cache(maxsize=2)
 def _epoch(
-    count: int, seed: int, epoch: int
+    count: int, batch_size: int, seed: int, epoch: int, first_row: int, last_row: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    generator = np.random.default_rng([seed, epoch])
-    order = generator.permutation(count)
-    return order, generator.random(count) < 0.5, generator.random((count, 3))
+    """What `random_choices` returns for each of an epoch's steps, [R, steps, ...]."""
+    steps = count // batch_size
+    positions, flips, crops = [], [], []
+    for row in range(first_row, last_row):
+        generator = np.random.default_rng([seed, epoch, row])
+        positions.append(
+            generator.permutation(np.arange(row, count, batch_size))[:steps]
+        )
+        flips.append(generator.random(steps) < 0.5)
+        crops.append(generator.random((steps, 3)))
+    return np.array(positions), np.array(flips), np.array(crops)
 
 
 def random_crop(photo: np.ndarray, image_size: int, crop: np.ndarray) -> np.ndarray:
@@ -413,68 +445,145 @@ def _read_resized(source: Source, index: int, image_size: int) -> np.ndarray:
     return resize_photo(source.read(index), image_size, image_size)
 
 
-def _read(
-    source: Source,
-    config: ml_collections.ConfigDict,
-    order: np.ndarray,
-    wanted: int,
-    *,
-    is_split: bool = False,
-) -> Photos:
-    """Reads photos in `order` until `wanted` usable ones are found.
+def _size_to_read(config: ml_collections.ConfigDict) -> int:
+    """Height and width of training photos whose smallest crop is what the networks see."""
+    return round(config.image_size / config.data.smallest_crop)
 
-    Those of a split were found usable when it was drawn: all are taken, and one that
-    cannot be read any more is an error.
+
+def _fits_into_memory(
+    sizes: Sequence[tuple[int, int]], config: ml_collections.ConfigDict
+) -> bool:
+    """Whether so many photos of such a height and width may be kept in memory."""
+    needed = sum(count * size * size * 3 for count, size in sizes)
+    return needed <= config.data.memory_gigabytes * 1e9
+
+
+def _find_usable(
+    source: Source, config: ml_collections.ConfigDict, order: np.ndarray, wanted: int
+) -> Photos:
+    """Looks at photos in `order` until `wanted` usable ones are found.
+
+    Several hosts share the work, and do not keep what they have read: most of it belongs
+    to the rows of other hosts.
     """
     minimum_color = config.data.minimum_color
     if minimum_color is None:
         minimum_color = NEARLY_GRAY
-    size = round(config.image_size / config.data.smallest_crop)
+    size = _size_to_read(config)
     wanted = min(wanted, len(order))
-    fits = wanted * size * size * 3 <= config.data.memory_gigabytes * 1e9
-    pixels = np.empty((wanted, size, size, 3), np.uint8) if fits else None
+    keeps = jax.process_count() == 1 and _fits_into_memory([(wanted, size)], config)
+    gray = "nearly gray"
 
-    def read(index: int) -> tuple[np.ndarray, bytes]:
+    def look(index: int) -> tuple[np.ndarray, bytes]:
+        """The photo, and what is wrong with it: nothing, `gray` or a sentence."""
         try:
             photo = _read_resized(source, index, size)
         except PhotoError as error:
-            message = str(error).encode(errors="backslashreplace")
-            return np.zeros((size, size, 3), np.uint8), message
-        return photo, b""
+            problem = str(error).encode(errors="backslashreplace")
+            return np.zeros((size, size, 3), np.uint8), problem
+        return photo, gray.encode() if is_nearly_gray(photo, minimum_color) else b""
 
-    indices, unreadable, gray = [], [], []
-    photos = zip(order, _parallel(read, order, tf.uint8, tf.string), strict=True)
-    progress = tqdm(total=wanted, desc="Reading photos", unit="photo", disable=None)
-    while len(indices) < wanted and (item := next(photos, None)) is not None:
-        index, (photo, error) = item
-        if error and is_split:
-            raise DataError(
-                f"{error.decode()} It is a photo of this run: put it back as it was, or"
-                " start anew in another --workdir."
-            )
-        if error:
-            unreadable.append(error.decode())
-        elif not is_split and is_nearly_gray(photo, minimum_color):
-            gray.append(source.names[index])
-        else:
-            if pixels is not None:
-                pixels[len(indices)] = photo
-            indices.append(index)
-            progress.update()
+    indices: list[int] = []
+    pixels: dict[int, np.ndarray] = {}
+    problems: dict[int, str] = {}
+    hosts = jax.process_count()
+    progress = _progress(wanted // hosts)
+    begin = 0
+    while len(indices) < wanted and begin < len(order):
+        candidates = order[begin : begin + wanted - len(indices)].tolist()
+        begin += len(candidates)
+        share = candidates[jax.process_index() :: hosts]
+        found = []
+        looked_at = _parallel(look, share, tf.uint8, tf.string)
+        for index, (photo, problem) in zip(share, looked_at, strict=True):
+            found.append(problem.decode())
+            if not problem:
+                progress.update()
+                if keeps:
+                    pixels[index] = photo
+        found_by_all = gather(found)
+        for position, index in enumerate(candidates):
+            problem = found_by_all[position % hosts][position // hosts]
+            if problem:
+                problems[index] = problem
+            else:
+                indices.append(index)
     progress.close()
-    for error in unreadable:
-        logging.warning("Left out: %s", error)
-    for name in gray:
-        logging.info("Left out, nearly gray: %s", name)
-    if unreadable or gray:
+    unreadable = [problem for problem in problems.values() if problem != gray]
+    for problem in unreadable:
+        logging.warning("Left out: %s", problem)
+    for index, problem in problems.items():
+        if problem == gray:
+            logging.info("Left out, nearly gray: %s", source.names[index])
+    if problems:
         logging.warning(
             "Left out %d photos that cannot be read and %d that are nearly gray.",
             len(unreadable),
-            len(gray),
+            len(problems) - len(unreadable),
         )
-    if pixels is not None:
-        pixels = pixels[: len(indices)]
     return Photos(source, np.array(indices, int), size, pixels)
+
+
+def _keep(
+    train: Photos, validation: Photos, config: ml_collections.ConfigDict
+) -> tuple[Photos, Photos]:
+    """Reads the photos of this host's rows into memory, where they fit.
+
+    Raises:
+      DataError: if one of them cannot be read, on whichever host.
+    """
+    rows = rows_of_this_host(config.batch_size)
+    wanted = [
+        photos.indices[positions_in_rows(len(photos), config.batch_size, rows)]
+        for photos in (train, validation)
+    ]
+    sizes = [
+        (len(indices), photos.image_size)
+        for indices, photos in zip(wanted, (train, validation), strict=True)
+    ]
+    if not _fits_into_memory(sizes, config):
+        return train, validation
+    kept, errors = [], []
+    for indices, photos in zip(wanted, (train, validation), strict=True):
+        missing = [index for index in indices.tolist() if index not in photos.pixels]
+        pixels = dict(photos.pixels)
+        try:
+            pixels |= _read_all(photos, missing)
+        except PhotoError as error:
+            errors.append(str(error))
+        kept.append(dataclasses.replace(photos, pixels=pixels))
+    if errors := sum(gather(errors), []):
+        raise DataError(
+            f"{errors[0]} It is a photo of this run: put it back as it was, or start anew"
+            " in another --workdir."
+        )
+    return kept[0], kept[1]
+
+
+def _read_all(photos: Photos, indices: Sequence[int]) -> dict[int, np.ndarray]:
+    """Reads photos, given by their indices in the source.
+
+    Raises:
+      PhotoError: if one of them cannot be read.
+    """
+
+    def read(index: int) -> tuple[np.ndarray]:
+        return (_read_resized(photos.source, index, photos.image_size),)
+
+    progress = _progress(len(indices))
+    pixels = {}
+    for index, (photo,) in zip(
+        indices, _parallel(read, indices, tf.uint8), strict=True
+    ):
+        pixels[index] = photo
+        progress.update()
+    progress.close()
+    return pixels
+
+
+def _progress(total: int) -> tqdm:
+    disable = None if jax.process_index() == 0 else True  # None: where no terminal is.
+    return tqdm(total=total, desc="Reading photos", unit="photo", disable=disable)
 
 
 def _parallel(
@@ -485,7 +594,7 @@ def _parallel(
     """Maps a Python function over integers: in parallel, ahead of time, in order.
 
     Raises:
-      DataError: if the function raises `PhotoError`.
+      PhotoError: if the function does.
     """
     hide_accelerators()
     errors: list[PhotoError] = []
@@ -518,14 +627,7 @@ def _parallel(
     except tf.errors.OpError as error:
         if not errors:
             raise
-        raise DataError(
-            f"A photo could be read when the run started, but no longer: {errors[0]}"
-        ) from error
-
-
-def _rows_of_this_host(batch_size: int) -> slice:
-    rows = batch_size // jax.process_count()
-    return slice(jax.process_index() * rows, (jax.process_index() + 1) * rows)
+        raise errors[0] from error
 
 
 def _on_devices(
@@ -535,11 +637,18 @@ def _on_devices(
 ) -> Iterator[dict[str, jax.Array]]:
     """Puts batches onto the devices and converts them there, two batches ahead."""
     ahead: deque[dict[str, jax.Array]] = deque()
-    for batch in batches:
-        arrays = (jax.make_array_from_process_local_data(sharding, x) for x in batch)
-        ahead.append(convert(*arrays))
-        if len(ahead) > 2:
-            yield ahead.popleft()
+    try:
+        for batch in batches:
+            arrays = (
+                jax.make_array_from_process_local_data(sharding, x) for x in batch
+            )
+            ahead.append(convert(*arrays))
+            if len(ahead) > 2:
+                yield ahead.popleft()
+    except PhotoError as error:
+        raise DataError(
+            f"A photo could be read when the run started, but no longer: {error}"
+        ) from error
     yield from ahead
 
 
@@ -553,4 +662,4 @@ def _training_batch(rgb: jax.Array, flip: jax.Array) -> dict[str, jax.Array]:
 @jax.jit
 def _validation_batch(rgb: jax.Array, mask: jax.Array) -> dict[str, jax.Array]:
     L, ab = to_network(_lab(rgb))
-    return {"L": L, "ab": ab, "mask": mask.astype(jnp.float32)}
+    return {"L": L, "ab": ab, "mask": mask}

@@ -18,7 +18,6 @@ from colorgan_jax.networks.architecture import (
 from colorgan_jax.params import RELEASED_PARAMS, Params, load_params
 from colorgan_jax.paths import replace_file
 from colorgan_jax.photos import NEARLY_GRAY
-from colorgan_jax.training.checkpoint import has_checkpoint
 from colorgan_jax.training.sources import source_names
 from colorgan_jax.weights import efficientnet as pretrained
 
@@ -74,22 +73,20 @@ _RULES = (
     (f"from 0 to {2**32 - 1}", lambda value: 0 <= value < 2**32, ("seed",)),
 )
 
-# What the shapes of the state depend on: fixed as soon as there is a checkpoint. The
-# values are those of a config.json from before the name was there.
-ARCHITECTURE = {
-    "image_size": None,
-    "initial_params": None,
-    "generator.filters": None,
-    "generator.maximum_filters": None,
-    "generator.encoder": "unet",
-    "generator.frozen_blocks": 0,
-    "discriminator.filters": None,
-    "discriminator.halvings": 3,
-}
+# What the shapes of the state depend on: fixed as soon as there is a checkpoint.
+ARCHITECTURE = (
+    "image_size",
+    "initial_params",
+    "generator.filters",
+    "generator.maximum_filters",
+    "generator.encoder",
+    "generator.frozen_blocks",
+    "discriminator.filters",
+    "discriminator.halvings",
+)
 
-# How version 0.1 wrote what is named or left out today.
-_RENAMED = {"data.minimum_colour": "data.minimum_color"}
-_ZERO_MEANT_NONE = (
+# Where 0 means what None does.
+_ZERO_MEANS_NONE = (
     "generator.maximum_filters",
     "data.train_photos",
     "time_limit_minutes",
@@ -194,15 +191,10 @@ def check_pretrained(config: ml_collections.ConfigDict) -> None:
 def check_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
     """Refuses to resume with other networks or batches; logs what else has changed.
 
-    Nothing is refused where there is no checkpoint to resume from.
-
     Raises:
       TrainingError: names what has changed.
     """
-    file = workdir / CONFIG_FILE
-    if not (file.exists() and has_checkpoint(workdir)):
-        return
-    before = ARCHITECTURE | _comparable(read_json(file))
+    before = _comparable(read_json(workdir / CONFIG_FILE))
     after = _comparable(config.to_dict())
     changed = {
         name: f"{name} {before[name]} -> {value}"
@@ -236,23 +228,24 @@ def read_json(file: Path) -> Any:
     """The content of a file that a run keeps in its work directory.
 
     Raises:
-      TrainingError: if it is damaged.
+      TrainingError: if it is missing or damaged.
     """
     try:
         return json.loads(file.read_bytes())
+    except FileNotFoundError as error:
+        reason, cause = "missing", error
     except ValueError as error:
-        raise TrainingError(
-            f"{file} is damaged ({error}): put it back as the run wrote it, or start anew"
-            " in another --workdir."
-        ) from error
+        reason, cause = f"damaged ({error})", error
+    raise TrainingError(
+        f"{file} is {reason}: put it back as the run wrote it, or start anew in another"
+        " --workdir."
+    ) from cause
 
 
 def _comparable(config: dict) -> dict:
-    """The values of a config by their names, as today's configs spell them."""
-    values = {
-        _RENAMED.get(name, name): value for name, value in _flatten(config).items()
-    }
-    for name in _ZERO_MEANT_NONE:
+    """The values of a config by their names; those that mean the same are equal."""
+    values = _flatten(config)
+    for name in _ZERO_MEANS_NONE:
         if name in values:
             values[name] = values[name] or None
     if values.get("data.minimum_color") is None:

@@ -11,12 +11,15 @@ from pathlib import Path
 
 from absl import logging
 
-from colorgan_jax.errors import DataError
+from colorgan_jax.errors import DataError, TrainingError
 from colorgan_jax.paths import replace_file
 from colorgan_jax.training.run_config import read_json
 from colorgan_jax.training.sources import Source, printable
 
 SPLIT_FILE = "photos.json"
+
+# How the batches of the run draw from its training photos: see `data.random_choices`.
+_ORDER = "photo i in row i modulo the batch size"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,26 +70,25 @@ class Split:
         return training, validation
 
 
-def read_split(workdir: Path) -> Split | None:
-    """The split of the run in a work directory, or None where version 0.1 began it.
+def read_split(workdir: Path) -> Split:
+    """The split of the run in a work directory.
 
     Raises:
-      TrainingError: if the file is damaged.
+      TrainingError: if the file is missing or damaged, or an earlier version began the run.
     """
-    file = workdir / SPLIT_FILE
-    if not file.exists():
-        logging.warning(
-            "%s has no %s, as an earlier version left it: the photos of the run are drawn"
-            " once more, and are the same if their source is.",
-            workdir,
-            SPLIT_FILE,
+    content = read_json(workdir / SPLIT_FILE)
+    if content.pop("order", None) != _ORDER:
+        raise TrainingError(
+            f"{workdir} holds a run that an earlier version of colorgan_jax began, whose"
+            " batches have the photos in another order: finish it with that version, or"
+            " start anew in another --workdir."
         )
-        return None
-    return Split(**read_json(file))
+    return Split(**content)
 
 
 def write_split(workdir: Path, split: Split) -> None:
     """Keeps the split of a run in its work directory, which exists."""
     # In ASCII, since names of files may hold bytes that are no text.
-    text = json.dumps(dataclasses.asdict(split), indent=0) + "\n"
+    content = {"order": _ORDER, **dataclasses.asdict(split)}
+    text = json.dumps(content, indent=0) + "\n"
     replace_file(workdir / SPLIT_FILE, text.encode())

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 from absl import logging
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from colorgan_jax.compilation import memory_saving_options
 from colorgan_jax.errors import TrainingError
@@ -18,6 +18,7 @@ from colorgan_jax.networks.generator import Generator
 from colorgan_jax.params import fold_batch_norm
 from colorgan_jax.training import data, gan, results, schedules
 from colorgan_jax.training.checkpoint import Checkpoints, has_checkpoint
+from colorgan_jax.training.hosts import mesh_of_all_devices
 from colorgan_jax.training.metric_log import MetricLog
 from colorgan_jax.training.run_config import (
     check_config,
@@ -67,13 +68,14 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
     started = time.monotonic()
     workdir = Path(workdir)
     check_config(config)
-    check_workdir(workdir, config)
-    is_new = not has_checkpoint(workdir)
-    if is_new:
+    split = None
+    if has_checkpoint(workdir):
+        split = read_split(workdir)
+        check_workdir(workdir, config)
+    else:
         check_pretrained(config)
-    split = None if is_new else read_split(workdir)
     train_photos, validation_photos = data.load_photos(config, split)
-    mean_ab = data.mean_ab(train_photos)
+    mean_ab = data.mean_ab(train_photos, config.batch_size)
     if jax.process_index() == 0:
         write_config(workdir, config)
         if split is None:
@@ -86,7 +88,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
         jax.device_count(),
         jax.devices()[0].device_kind,
     )
-    mesh = jax.make_mesh((jax.device_count(),), ("batch",), axis_types=(AxisType.Auto,))
+    mesh = mesh_of_all_devices()
     sharding = NamedSharding(mesh, PartitionSpec("batch"))
     create_state = jax.jit(
         functools.partial(new_state, config, steps_per_epoch),

@@ -94,6 +94,7 @@ def _score_batch(
         baselines.RANDOM_AB: baselines.random_ab(L, numbers),
     }
     return {
-        name: jnp.sum(psnr(rgb, real) * batch["mask"])
+        # Not a product: what fills up the last batch is black, of infinite PSNR.
+        name: jnp.sum(jnp.where(batch["mask"], psnr(rgb, real), 0))
         for name, rgb in candidates.items()
     }

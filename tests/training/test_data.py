@@ -125,8 +125,8 @@ def test_too_few_photos_are_one_clear_error(count, folder, tmp_path):
 
 def test_batches_are_opencvs_lab_of_the_photos(folder, sharding):
     train, _ = data.load_photos(config_for(folder))
-    batch = batches_of(train, sharding)[0]
-    positions, flips, _ = data.random_choices(len(train), batch_size=4, seed=0, step=0)
+    batch = batches_of(train, sharding)[1]
+    positions, flips, _ = data.random_choices(len(train), batch_size=4, seed=0, step=1)
     for L, ab, position, flip in zip(
         batch["L"], batch["ab"], positions, flips, strict=True
     ):
@@ -151,7 +151,7 @@ def test_the_mean_color_is_scikit_images(tmp_path):
     )
     used = train.load(np.arange(len(train)))[:, 0, 0]
     expected = skimage.color.rgb2lab(used)[:, 1:].mean(axis=0)
-    np.testing.assert_allclose(data.mean_ab(train), expected, atol=0.01)
+    np.testing.assert_allclose(data.mean_ab(train, 4), expected, atol=0.01)
 
 
 def test_an_epoch_shows_every_photo_once_and_epochs_differ():
@@ -238,8 +238,8 @@ def test_a_resumed_pipeline_goes_on_with_the_next_batch(folder, sharding):
 def test_photos_that_do_not_fit_into_memory_are_read_anew(folder, sharding):
     kept, _ = data.load_photos(config_for(folder))
     anew, _ = data.load_photos(config_for(folder, memory_gigabytes=1e-6))
-    assert kept.pixels is not None
-    assert anew.pixels is None
+    assert len(kept.pixels) >= 10
+    assert not anew.pixels
     assert_equal(batches_of(anew, sharding), batches_of(kept, sharding))
 
 
@@ -271,23 +271,33 @@ def test_validation_counts_every_photo_once(folder, sharding):
     np.testing.assert_allclose(L * 50 + 50, expected, atol=0.3)
 
 
-def test_hosts_share_the_photos_of_a_batch(folder, monkeypatch):
+def test_rows_of_a_batch_are_the_same_however_many_hosts_share_it(folder):
     train, _ = data.load_photos(config_for(folder))
 
-    def batch_of_this_host():
-        batches = data.training_batches_on_host(
-            train, image_size=SIZE, batch_size=4, seed=0, first_step=0, last_step=1
+    def batches_of_rows(first, last):
+        return list(
+            data.training_batches_on_host(
+                train,
+                image_size=SIZE,
+                batch_size=4,
+                seed=0,
+                first_step=0,
+                last_step=5,
+                rows=slice(first, last),
+            )
         )
-        return next(batches)
 
-    whole = batch_of_this_host()
-    monkeypatch.setattr(jax, "process_count", lambda: 4)
-    parts = []
-    for host in range(4):
-        monkeypatch.setattr(jax, "process_index", lambda host=host: host)
-        parts.append(batch_of_this_host())
-    for one, several in zip(whole, zip(*parts, strict=True), strict=True):
-        np.testing.assert_array_equal(one, np.concatenate(several))
+    whole = batches_of_rows(0, 4)
+    parts = [batches_of_rows(row, row + 1) for row in range(4)]
+    for batch, shares in zip(whole, zip(*parts, strict=True), strict=True):
+        for one, several in zip(batch, zip(*shares, strict=True), strict=True):
+            np.testing.assert_array_equal(one, np.concatenate(several))
+
+
+def test_a_row_has_the_photos_whose_number_modulo_the_batch_size_it_is():
+    for step in range(20):
+        positions, _, _ = data.random_choices(23, batch_size=4, seed=1, step=step)
+        np.testing.assert_array_equal(positions % 4, np.arange(4))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -59,9 +60,10 @@ def test_the_time_limit_saves_and_says_so(tmp_path):
     assert row["l1_loss"] and not row["photos_per_second"]  # The step was compiled.
 
 
-def launch(workdir, environment=(), **values):
+def launch(workdir, *, devices=2, flags=(), environment=(), **values):
     """Starts launch.py as a user would, on the tiny run."""
     overrides = [f"--config.{name}={value}" for name, value in (TINY | values).items()]
+    count = f"--xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         [
             sys.executable,
@@ -69,14 +71,49 @@ def launch(workdir, environment=(), **values):
             "--config=configs/quickstart.py",
             f"--workdir={workdir}",
             *overrides,
-            *(["--multihost"] if environment else []),
+            *flags,
         ],
         cwd=ROOT,
-        env=os.environ | dict(environment),
+        env=os.environ | {"XLA_FLAGS": count} | dict(environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def launch_hosts(workdir, count, **values):
+    """The same, once for each of some hosts with two devices."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    return [
+        launch(
+            workdir,
+            flags=[
+                "--multihost",
+                f"--coordinator_address={address}",
+                f"--num_processes={count}",
+                f"--process_id={host}",
+            ],
+            **values,
+        )
+        for host in range(count)
+    ]
+
+
+def run(workdir, **values):
+    """Trains to the end."""
+    process = launch(workdir, **values)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    return output
+
+
+def losses_of(workdir):
+    return [
+        [float(row[name]) for name in ("discriminator_loss", "l1_loss")]
+        for row in read_metrics(workdir)
+        if row["l1_loss"]
+    ]
 
 
 def wait_for(condition, process):
@@ -90,9 +127,7 @@ def wait_for(condition, process):
 def uninterrupted(tmp_path_factory):
     """The state at the end of a run of 76 steps in one go."""
     workdir = tmp_path_factory.mktemp("uninterrupted")
-    process = launch(workdir, epochs=4)
-    output, _ = process.communicate()
-    assert process.returncode == 0, output
+    run(workdir, epochs=4)
     return state_of(workdir)
 
 
@@ -121,10 +156,7 @@ def test_an_interrupted_run_goes_on_to_the_very_same_state(
         assert load_params(tmp_path)
     assert 1 <= latest_step(tmp_path) < 76
 
-    process = launch(tmp_path, epochs=4)
-    output, _ = process.communicate()
-    assert process.returncode == 0, output
-    assert "Resuming after step" in output
+    assert "Resuming after step" in run(tmp_path, epochs=4)
     jax.tree.map(np.testing.assert_array_equal, state_of(tmp_path), uninterrupted)
     steps = [float(row["step"]) for row in read_metrics(tmp_path) if row["l1_loss"]]
     assert steps == sorted(set(steps))
@@ -146,12 +178,104 @@ def test_a_full_disk_ends_the_run_in_one_sentence(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_hosts_train_what_one_does(tmp_path, uninterrupted):
+def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(
+    tmp_path, uninterrupted
+):
+    """One save a step: many of the kills hit a checkpoint, or files for people."""
+    random = np.random.default_rng(0)
+    began = time.monotonic()
+    run(tmp_path / "timed", epochs=1)
+    seconds = time.monotonic() - began
+    workdir = tmp_path / "run"
+    values = {"epochs": 4, "checkpoint_every_minutes": 0, "validate_every_steps": 2}
+    killed = 0
+    while killed < 20:
+        # Another kill at once would hit the start again and again.
+        process = launch(workdir, **values)
+        moment = time.monotonic() + random.uniform(0.3, 1.2) * seconds
+        while process.poll() is None and time.monotonic() < moment:
+            time.sleep(0.005)
+        number = random.choice([signal.SIGTERM, signal.SIGKILL])
+        process.send_signal(number)
+        output, _ = process.communicate()
+        if process.returncode == 0:
+            # It had come to its end: from here on there is nothing to interrupt.
+            break
+        killed += 1
+        assert process.returncode in (-number, 128 + number), output
+        assert "damaged" not in output
+        for name in ("params.safetensors", "best.safetensors"):
+            if (workdir / name).exists():
+                assert load_params(workdir / name)
+    assert killed > 3
+    run(workdir, **values)
+    jax.tree.map(np.testing.assert_array_equal, state_of(workdir), uninterrupted)
+    steps = [int(row["step"]) for row in read_metrics(workdir) if row["l1_loss"]]
+    assert steps == sorted(set(steps))
+
+
+@pytest.fixture(scope="module")
+def one_device(tmp_path_factory):
+    """Losses of all steps, and the state at the end, of a run on a single device."""
+    workdir = tmp_path_factory.mktemp("one_device")
+    run(workdir, devices=1, epochs=1, log_every_steps=1)
+    return losses_of(workdir), state_of(workdir)
+
+
+def assert_trained_alike(workdir, one_device):
+    """But for the order of sums; a step of Adam moves a parameter by 2e-4."""
+    losses, state = one_device
+    np.testing.assert_allclose(losses_of(workdir), losses, rtol=1e-5)
+    for array, expected in zip(state_of(workdir), state, strict=True):
+        np.testing.assert_allclose(array, expected, rtol=1e-4, atol=5e-5)
+
+
+def test_a_batch_may_be_shared_by_any_number_of_devices(tmp_path, one_device):
+    """Even in the course of a run: 4 devices take the first step, 2 the second."""
+    for step, devices in enumerate((4, 2), start=1):
+        process = launch(
+            tmp_path,
+            devices=devices,
+            epochs=1,
+            log_every_steps=1,
+            time_limit_minutes=1e-6,
+        )
+        output, _ = process.communicate()
+        assert process.returncode == 75, output  # EX_TEMPFAIL: try again.
+        assert "Stopped by the time limit. Resume: rerun" in output
+        assert latest_step(tmp_path) == step
+    run(tmp_path, devices=4, epochs=1, log_every_steps=1)
+    assert_trained_alike(tmp_path, one_device)
+
+
+def test_a_batch_that_does_not_divide_is_refused_with_the_numbers(tmp_path):
+    process = launch(tmp_path / "run", devices=3)
+    output, _ = process.communicate()
+    assert process.returncode == 1
+    assert "--config.batch_size is 8" in output.splitlines()[-1]
+    assert "3 devices" in output.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_hosts_train_what_one_does(tmp_path, one_device):
+    processes = launch_hosts(tmp_path, 2, epochs=1, log_every_steps=1)
+    outputs = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert_trained_alike(tmp_path, one_device)
+    assert "23 validation photos" in outputs[0]
+    assert "validation photos" not in outputs[1]
+    for file in ("loss_curves.png", "params.safetensors", "samples"):
+        assert (tmp_path / file).exists()
+
+
+@pytest.mark.slow
+def test_slurm_says_who_the_hosts_are(tmp_path):
     processes = [
         launch(
             tmp_path,
-            # Slurm's variables, by which JAX finds the hosts of a job.
-            {
+            flags=["--multihost"],
+            # By these variables JAX finds the hosts of a job.
+            environment={
                 "SLURM_JOB_ID": str(os.getpid()),
                 "SLURM_STEP_NODELIST": "localhost",
                 "SLURM_NTASKS": "2",
@@ -164,6 +288,36 @@ def test_two_hosts_train_what_one_does(tmp_path, uninterrupted):
     ]
     outputs = [process.communicate()[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
-    assert "23 validation photos" in outputs[0]
-    assert "validation photos" not in outputs[1]
     assert latest_step(tmp_path) == 19
+
+
+@pytest.mark.slow
+def test_sigterm_on_one_host_saves_and_stops_all(tmp_path, one_device):
+    processes = launch_hosts(tmp_path, 2, epochs=1000, log_every_steps=1)
+    wait_for(lambda: (tmp_path / "metrics.csv").exists(), processes[0])
+    time.sleep(1)
+    processes[1].send_signal(signal.SIGTERM)
+    outputs = [process.communicate()[0] for process in processes]
+    assert [process.returncode for process in processes] == [143, 143], outputs
+    assert latest_step(tmp_path) >= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 1])
+def test_the_hosts_that_are_left_end_and_any_number_goes_on(lost, tmp_path, one_device):
+    processes = launch_hosts(
+        tmp_path, 2, epochs=1, log_every_steps=1, checkpoint_every_minutes=0
+    )
+    folder = tmp_path / "checkpoints"
+    wait_for(lambda: folder.exists() and any(folder.glob("[1-9]")), processes[0])
+    processes[lost].kill()
+    output, _ = processes[1 - lost].communicate(timeout=90)  # hosts.py says 60.
+    if lost == 1:
+        assert processes[0].returncode == 75, output
+        assert "launch.py: another host of the job is gone" in output.splitlines()[-1]
+    else:  # JAX itself ends those that lose the first host.
+        assert processes[1].returncode == -signal.SIGABRT
+        assert "another task died" in output
+    assert 1 <= latest_step(tmp_path) < 19
+    run(tmp_path, devices=4, epochs=1, log_every_steps=1)
+    assert_trained_alike(tmp_path, one_device)

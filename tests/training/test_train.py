@@ -63,7 +63,7 @@ def test_a_run_leaves_metrics_pictures_and_parameters(finished):
     training = load_training(workdir)
     assert training["step"] == 38 and training["config"]["batch_size"] == 8
     np.testing.assert_allclose(
-        training["mean_ab"], mean_ab(load_photos(tiny_config())[0])
+        training["mean_ab"], mean_ab(load_photos(tiny_config())[0], batch_size=8)
     )
     assert any(line.startswith("23 validation photos") for line in lines)
     assert f"--params {workdir}" in lines[-1]
@@ -336,87 +336,25 @@ def test_both_networks_have_the_same_learning_rate_at_every_step(tmp_path):
     np.testing.assert_allclose(max(jax.tree.leaves(moved)), 2e-4 / 19, rtol=0.02)
 
 
-def test_a_run_from_before_there_were_encoders_goes_on(finished, tmp_path):
-    workdir = tmp_path / "run"
-    shutil.copytree(finished[0], workdir)
-    config = json.loads((workdir / "config.json").read_text())
-    for name in ("encoder", "frozen_blocks", "maximum_filters"):
-        del config["generator"][name]
-    (workdir / "config.json").write_text(json.dumps(config))
-    for name, value in [
-        ("generator.encoder", "efficientnet"),
-        ("generator.maximum_filters", 8),
-    ]:
-        with pytest.raises(TrainingError, match=f"{name} .* -> {value}"):
-            train(tiny_config(**{name: value}), workdir)
-    assert train(tiny_config(epochs=2, validate_every_steps=19), workdir) is None
-
-
-# As version 0.1 wrote it, under names and with zeros of its own.
-CONFIG_OF_VERSION_01 = """{
-  "batch_size": 8,
-  "checkpoint_every_minutes": 10.0,
-  "compute_dtype": "float32",
-  "data": {
-    "memory_gigabytes": 4.0,
-    "minimum_colour": 4.0,
-    "smallest_crop": 1.0,
-    "source": "skimage",
-    "train_photos": 0,
-    "validation_photos": 100
-  },
-  "discriminator": {
-    "filters": 4
-  },
-  "ema_decay": 0.98,
-  "epochs": 2,
-  "generator": {
-    "dropout": 0.5,
-    "encoder": "unet",
-    "filters": 4,
-    "frozen_blocks": 0,
-    "maximum_filters": 0
-  },
-  "image_size": 32,
-  "keep_checkpoints": 2,
-  "log_every_steps": 5,
-  "loss": {
-    "adversarial_from_epoch": 0.0,
-    "adversarial_weight": 1.0,
-    "l1_weight": 100.0
-  },
-  "optimizer": {
-    "beta1": 0.5,
-    "beta2": 0.999,
-    "decay_epochs": 0.0,
-    "learning_rate": 0.0002
-  },
-  "seed": 0,
-  "time_limit_minutes": 0.0,
-  "validate_every_steps": 19
-}
-"""
-
-
-def test_a_run_of_version_01_resumes(copied, caplog):
-    (copied / "config.json").write_text(CONFIG_OF_VERSION_01)
-    photos = (copied / "photos.json").read_text()
-    (copied / "photos.json").unlink()
-    metrics = (copied / "metrics.csv").read_text()
-    (copied / "metrics.csv").write_text(metrics.replace("psnr_gray", "psnr_grey"))
-    with pytest.raises(TrainingError, match=r"generator.maximum_filters None -> 8"):
-        train(tiny_config(**{"generator.maximum_filters": 8}), copied)
-    # Its own values on the command line mean what they meant.
+def test_a_zero_that_means_none_is_no_change(copied, caplog):
     values = {"generator.maximum_filters": 0, "data.train_photos": 0}
-    config = tiny_config(
-        epochs=3, validate_every_steps=19, time_limit_minutes=0, **values
-    )
-    assert train(config, copied) is None
-    assert latest_step(copied) == 57
-    assert (copied / "photos.json").read_text() == photos
-    assert [row["validation_psnr_gray"] for row in read_metrics(copied)][-1]
-    changes = [line for line in caplog.messages if line.startswith("Config changed")]
-    assert changes == ["Config changed since the run was started: epochs 2 -> 3."]
+    check_workdir(copied, tiny_config(epochs=2, time_limit_minutes=0, **values))
+    assert "maximum_filters" not in caplog.text
+    assert "train_photos" not in caplog.text
+    assert "time_limit" not in caplog.text
+
+
+def test_a_run_whose_batches_an_earlier_version_drew_is_refused(copied):
+    """It would go on with photos that it had already seen in the epoch."""
+    photos = json.loads((copied / "photos.json").read_text())
+    del photos["order"]
+    (copied / "photos.json").write_text(json.dumps(photos))
+    before = {file: file.read_bytes() for file in copied.rglob("*") if file.is_file()}
+    with pytest.raises(TrainingError, match=r"earlier version .* another --workdir"):
+        train(tiny_config(epochs=3, validate_every_steps=19), copied)
+    assert before == {
+        file: file.read_bytes() for file in copied.rglob("*") if file.is_file()
+    }
 
 
 def test_sources_are_compared_by_their_names(copied, caplog):
@@ -434,9 +372,12 @@ def test_sources_are_compared_by_their_names(copied, caplog):
 
 
 @pytest.mark.parametrize("name", ["config.json", "photos.json"])
-def test_a_damaged_record_is_one_sentence(name, copied):
+def test_a_damaged_or_missing_record_is_one_sentence(name, copied):
     (copied / name).write_text('{"seed": 0, ')
     with pytest.raises(TrainingError, match=rf"{name} is damaged"):
+        train(tiny_config(epochs=3), copied)
+    (copied / name).unlink()
+    with pytest.raises(TrainingError, match=rf"{name} is missing"):
         train(tiny_config(epochs=3), copied)
 
 
