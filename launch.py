@@ -45,7 +45,7 @@ _COORDINATOR = flags.DEFINE_string(
 _NUM_PROCESSES = flags.DEFINE_integer(
     "num_processes",
     None,
-    "How many processes train together, one a host.",
+    "How many processes train together, one a host or, under Slurm, a GPU.",
     lower_bound=1,
 )
 _PROCESS_ID = flags.DEFINE_integer(

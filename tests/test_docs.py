@@ -20,6 +20,7 @@ DOCUMENTS = [
     ROOT / "CONTRIBUTING.md",
     ROOT / "CHANGELOG.md",
     ROOT / "benchmarks" / "README.md",
+    ROOT / "cloud" / "README.md",
     ROOT / "cloud" / "spaces" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
