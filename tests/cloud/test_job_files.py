@@ -143,7 +143,7 @@ def test_the_hosts_of_the_jobset_find_each_other_and_their_volume():
     assert pod["restartPolicy"] == "Never"
 
 
-def test_all_files_restart_on_what_launch_saved_and_on_nothing_else():
+def test_all_files_restart_on_what_launch_saved():
     for path in SKYPILOT:
         recovery = read_skypilot(path.stem)["resources"]["job_recovery"]
         assert recovery.pop("recover_on_exit_codes") == SAVED
