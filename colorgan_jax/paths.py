@@ -135,7 +135,7 @@ def in_bucket(path: str | os.PathLike) -> bool:
 def set_up_buckets() -> None:
     """Lets all that a program does with buckets go through gcsfs, and quietly.
 
-    For programs only, before they use a bucket: it changes the environment and a logger of
+    For programs only, before they use a bucket: it changes the environment and loggers of
     the whole process.
     """
     # Otherwise etils.epath, by which Orbax lists and deletes, takes TensorFlow's own client
@@ -144,7 +144,8 @@ def set_up_buckets() -> None:
     # Checkpoints are written by TensorStore, of whose files gcsfs would not learn.
     os.environ.setdefault("FSSPEC_GCS", '{"use_listings_cache": false}')
     # Whatever goes wrong is raised, in one sentence.
-    logging.getLogger("gcsfs").setLevel(logging.CRITICAL + 1)
+    for name in ("gcsfs", "fsspec"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def read_file(path: AnyPath) -> bytes:
