@@ -235,7 +235,7 @@ def read_metrics(file: AnyPath) -> list[dict[str, float]]:
     """
     try:
         text = read_file(file).decode()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     # DictReader fills up a line that a kill cut off with None.
     return [
