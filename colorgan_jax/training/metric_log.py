@@ -209,6 +209,8 @@ class MetricLog:
         if self._is_lead:
             self._events.close()
             self.flush()
+            if in_bucket(self._file):
+                self._temporary.cleanup()
 
     def _epoch(self, step: int) -> float:
         return step / self._steps_per_epoch
