@@ -30,7 +30,9 @@ class _NamesParser(tuple_parser.TupleParser):
 config_flags.register_flag_parser_for_type(str | tuple, _NamesParser())
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run. Default: runs/<name of the config file>."
+    "workdir",
+    None,
+    "Folder of the run, or gs://BUCKET/NAME. Default: runs/<name of the config file>.",
 )
 _MULTIHOST = flags.DEFINE_bool(
     "multihost",
@@ -67,7 +69,7 @@ def main(arguments: list[str]) -> None:
     for flag in (_COORDINATOR, _NUM_PROCESSES, _PROCESS_ID):
         if flag.value is not None and not _MULTIHOST.value:
             sys.exit(f"--{flag.name} is for several hosts: it goes with --multihost.")
-    workdir = Path(_WORKDIR.value or Path("runs") / config_file.stem)
+    workdir = _WORKDIR.value or Path("runs") / config_file.stem
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # Names may be unprintable.
     logging.set_verbosity(logging.INFO)
@@ -85,11 +87,13 @@ def main(arguments: list[str]) -> None:
 
     from colorgan_jax.compilation import enable_compilation_cache
     from colorgan_jax.errors import ColorganError
+    from colorgan_jax.paths import set_up_buckets
     from colorgan_jax.photos import silence_decoders
     from colorgan_jax.training import hosts
     from colorgan_jax.training.checkpoint import silence_orbax
     from colorgan_jax.training.train import train
 
+    set_up_buckets()
     silence_decoders()
     enable_compilation_cache()
     silence_orbax()

@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         survey,
     )
     from colorgan_jax.compilation import enable_compilation_cache
+    from colorgan_jax.paths import set_up_buckets
     from colorgan_jax.photos import silence_decoders
 
     gc.freeze()
@@ -62,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     # Without a GPU or TPU, JAX says so in a warning; users of the command know.
     logging.getLogger("jax").setLevel(logging.ERROR)
+    set_up_buckets()
     silence_decoders()
     enable_compilation_cache()
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -11,6 +11,10 @@ class ColorganError(Exception):
     """The base of all errors of this package whose message is meant for users."""
 
 
+class PathError(ColorganError, ValueError):
+    """A name of a file or folder that is in no place which this package can reach."""
+
+
 class PhotoError(ColorganError, ValueError):
     """A photo file or folder that cannot be used."""
 

@@ -1,5 +1,6 @@
 """Figures: the report's comparison grid and its loss curves, and what hints gain."""
 
+import io
 import os
 from collections.abc import Mapping, Sequence
 
@@ -7,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from matplotlib.figure import Figure  # Without pyplot, which would choose a backend.
 
-from colorgan_jax.paths import printable
+from colorgan_jax.paths import printable, replace_file
 
 # Okabe and Ito's palette: distinct also to the color-blind.
 _BLUE, _VERMILION, _GREEN, _GRAY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
@@ -48,7 +49,7 @@ def save_comparison_grid(
             axis.set_xlabel(printable(caption), parse_math=False)
     for axis, label in zip(axes[:, 0], row_labels or (), strict=False):
         axis.set_ylabel(label, fontsize="large")
-    figure.savefig(path, dpi=150)
+    _save(figure, path, dpi=150)
 
 
 def save_loss_curves(
@@ -94,7 +95,7 @@ def save_loss_curves(
     for axis in (discriminator, generator, psnr):
         axis.grid(alpha=0.3)
         axis.set_xlim(left=0)
-    figure.savefig(path, dpi=110)
+    _save(figure, path, dpi=110)
 
 
 def save_hint_curves(
@@ -126,7 +127,14 @@ def save_hint_curves(
     axis.set(xlabel="hints", ylabel="PSNR, dB (peak 1.0)", xlim=(-0.1, None))
     axis.grid(alpha=0.3)
     axis.legend()
-    figure.savefig(path, dpi=110)
+    _save(figure, path, dpi=110)
+
+
+def _save(figure: Figure, path: str | os.PathLike, *, dpi: int) -> None:
+    """Writes a figure to a PNG file, whole or not at all."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=dpi)
+    replace_file(path, content.getbuffer())
 
 
 def _plot_loss(axis, rows, name: str, color: str) -> None:

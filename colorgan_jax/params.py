@@ -16,6 +16,7 @@ encoder_5, under their own names: {"stem": {"kernel": [3, 3, 1, 32], "bias": [32
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,9 +29,16 @@ import safetensors
 import safetensors.numpy
 
 from colorgan_jax import hub
-from colorgan_jax.errors import ParamsError
+from colorgan_jax.errors import ParamsError, PathError
 from colorgan_jax.networks.architecture import BATCH_NORM_EPSILON, Architecture
-from colorgan_jax.paths import replace_file
+from colorgan_jax.paths import (
+    AnyPath,
+    in_bucket,
+    is_file,
+    read_file,
+    replace_file,
+    user_path,
+)
 
 Params = Mapping[str, Mapping[str, jax.Array | np.ndarray]]
 
@@ -108,7 +116,7 @@ def save_params(
     The file appears whole or not at all, and replaces an older one.
 
     Args:
-      path: the file; its folder must exist.
+      path: the file, on this machine, where its folder must exist, or in a bucket.
       params: folded parameters of a generator.
       training: how they were trained; a plain dictionary that JSON can hold. It is kept
         in the file's metadata (see `load_training`).
@@ -118,10 +126,11 @@ def save_params(
     Raises:
       ParamsError: if `params` are not a generator's, or have a value that half precision
         cannot hold.
+      MissingPackageError, PathError: as `paths.user_path`.
       OSError: if the file cannot be written.
     """
     image_size(params)
-    path = Path(path)
+    path = user_path(path)
     arrays: dict[str, np.ndarray] = {
         f"{name}.{array}": np.ascontiguousarray(value, np.float32)
         for name, layer in params.items()
@@ -152,15 +161,17 @@ def load_params(path: str | os.PathLike = RELEASED_PARAMS) -> Params:
 
     Args:
       path: a file written by `save_params`, or the work directory of a training run,
-        which holds one named params.safetensors, or a name on the Hugging Face Hub:
-        "hf://OWNER/NAME", "hf://OWNER/NAME@REVISION" or "hf://OWNER/NAME/FILE" (the text
-        itself: a `Path` would lose a slash). By default those that come with this package.
+        which holds one named params.safetensors, either of this machine or in a bucket,
+        "gs://BUCKET/NAME"; or a name on the Hugging Face Hub: "hf://OWNER/NAME",
+        "hf://OWNER/NAME@REVISION" or "hf://OWNER/NAME/FILE". (The text itself: a `Path`
+        would lose a slash.) By default those that come with this package.
 
     Returns:
       The folded parameters, float32, on the default device.
 
     Raises:
-      MissingPackageError: a name on the hub needs the package huggingface_hub.
+      MissingPackageError: a name on the hub needs the package huggingface_hub, and one in
+        a bucket those of the extra `gcs`.
       ParamsError: if there is no such file, or it is damaged, of another format or
         version, or does not hold a generator's parameters.
     """
@@ -215,11 +226,25 @@ def fingerprint(params: Params) -> str:
     return seen.hexdigest()[:32]
 
 
-def _params_file(path: str | os.PathLike) -> Path:
+def _params_file(path: str | os.PathLike) -> AnyPath:
     """The params file that a user means by a file, a work directory or a name on the hub."""
     if hub.is_hub_name(path):
         return hub.download(str(path), PARAMS_FILE)
-    path = Path(path).expanduser()
+    try:
+        path = user_path(path).expanduser()
+    except PathError as error:
+        raise ParamsError(str(error)) from error
+    if in_bucket(path):
+        try:
+            for file in (path, path / PARAMS_FILE):
+                if is_file(file):
+                    return file
+        except OSError as error:
+            raise ParamsError(f"{path} cannot be read: {error.strerror}.") from error
+        raise ParamsError(
+            f"{path} is no file, nor a folder that holds {PARAMS_FILE}; a training run"
+            " writes it into its work directory when it ends."
+        )
     if path.is_dir():
         if not (path / PARAMS_FILE).exists():
             raise ParamsError(
@@ -236,10 +261,28 @@ def _params_file(path: str | os.PathLike) -> Path:
 
 
 @contextmanager
-def _open_params(path: Path) -> Iterator[safetensors.safe_open]:
+def _on_this_machine(path: AnyPath) -> Iterator[AnyPath]:
+    """A file itself, or a copy of one in a bucket."""
+    if not in_bucket(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / PARAMS_FILE
+        try:
+            copy.write_bytes(read_file(path))
+        except OSError as error:
+            raise ParamsError(f"{path} cannot be read: {error.strerror}.") from error
+        yield copy
+
+
+@contextmanager
+def _open_params(path: AnyPath) -> Iterator[safetensors.safe_open]:
     """Opens a file of `save_params` and checks its format and version."""
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
+        with (
+            _on_this_machine(path) as local,
+            safetensors.safe_open(local, framework="numpy") as file,
+        ):
             metadata = file.metadata() or {}
             if metadata.get("format") != _FORMAT:
                 raise ParamsError(

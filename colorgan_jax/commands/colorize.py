@@ -17,6 +17,7 @@ from colorgan_jax.commands.options import (
     add_params_option,
     add_result_options,
     add_saturation_option,
+    local_path,
 )
 from colorgan_jax.commands.outputs import (
     Plan,
@@ -31,6 +32,7 @@ from colorgan_jax.errors import CommandError, PhotoError, print_error, print_not
 from colorgan_jax.hint_files import read_hints
 from colorgan_jax.hints import Hints
 from colorgan_jax.params import load_params
+from colorgan_jax.paths import is_on_this_machine
 from colorgan_jax.photos import (
     FORMATS,
     Photo,
@@ -59,7 +61,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "photos",
         nargs="+",
-        type=Path,
+        type=_photo_path,
         metavar="PHOTO",
         help="a photo, a folder (all photos below it), or - for standard input, whose"
         " result goes to standard output",
@@ -68,14 +70,14 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add_saturation_option(parser)
     parser.add_argument(
         "--hints",
-        type=Path,
+        type=local_path,
         metavar="PATH",
         help="a file that says what color some places of the photo are, or a folder of"
         " such files, NAME.json for each photo (docs/hints.md)",
     )
     parser.add_argument(
         "--reference",
-        type=Path,
+        type=local_path,
         metavar="PHOTO",
         help="a color photo of the same place or subject, whose colors are taken over"
         " where the photos look alike (docs/hints.md)",
@@ -83,7 +85,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--output",
         default=Path("colorized"),
-        type=Path,
+        type=local_path,
         metavar="FOLDER",
         help="where the results go (default: %(default)s)",
     )
@@ -92,6 +94,14 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--list", action="store_true", help="only print what would be done"
     )
     parser.set_defaults(run=_run)
+
+
+def _photo_path(word: str) -> Path:
+    if not is_on_this_machine(word):
+        raise argparse.ArgumentTypeError(
+            f"{word} is not on this machine: for photos in a bucket there is colorgan bulk."
+        )
+    return Path(word)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -8,10 +8,12 @@ from colorgan_jax.commands.extras import extra
 from colorgan_jax.commands.options import (
     add_params_option,
     add_saturation_option,
+    local_path,
     number,
 )
 from colorgan_jax.errors import CommandError
-from colorgan_jax.paths import replace_file
+from colorgan_jax.hub import is_hub_name
+from colorgan_jax.paths import in_bucket, replace_file, user_path
 
 _MOST_HINTS = 100
 
@@ -36,14 +38,14 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--photos",
         required=True,
-        type=Path,
         metavar="FOLDER",
-        help="color photos that were not trained on: all below this folder",
+        help="color photos that were not trained on: all below this folder, of this"
+        " machine or gs://BUCKET/NAME",
     )
     parser.add_argument(
         "--output",
         default=Path("evaluation"),
-        type=Path,
+        type=local_path,
         metavar="FOLDER",
         help="where the results go (default: %(default)s)",
     )
@@ -90,16 +92,19 @@ def _run(options: argparse.Namespace) -> int:
         from colorgan_jax.training.metric_log import read_metrics
 
     paths = [options.params, *options.compare]
-    if options.output.resolve().is_relative_to(options.photos.resolve()):
-        raise CommandError(
-            f"The results cannot go into the folder of the photos, {options.photos}: they"
-            " would be scored next time. Name another with --output."
-        )
+    photos = user_path(options.photos)
+    if not in_bucket(photos):
+        photos = photos.expanduser()
+        if options.output.resolve().is_relative_to(photos.resolve()):
+            raise CommandError(
+                f"The results cannot go into the folder of the photos, {photos}: they"
+                " would be scored next time. Name another with --output."
+            )
     models = evaluate.load_models(paths)
     _make_folder(options.output)  # before the work, which may take long
     evaluation = evaluate.evaluate(
         models,
-        options.photos,
+        photos,
         image_size=options.image_size,
         saturation=options.saturation,
         hints=options.hints,
@@ -116,7 +121,10 @@ def _run(options: argparse.Namespace) -> int:
         scorecard.save_grids(options.output, evaluation)
         if evaluation.hints or evaluation.suggested:
             scorecard.save_hint_curves(options.output / "hints.png", evaluation)
-        if rows := read_metrics(Path(paths[0], "metrics.csv")):
+        # A repository of the hub has none.
+        if not is_hub_name(paths[0]) and (
+            rows := read_metrics(user_path(paths[0]) / "metrics.csv")
+        ):
             figures.save_loss_curves(options.output / "loss_curves.png", rows)
     except OSError as error:
         raise _cannot_be_written(options.output, error) from error

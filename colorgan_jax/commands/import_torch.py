@@ -1,8 +1,8 @@
 """colorgan import-torch: a generator that was trained in PyTorch."""
 
 import argparse
-from pathlib import Path
 
+from colorgan_jax.commands.options import local_path
 from colorgan_jax.commands.output_file import add_output_options, output_file
 from colorgan_jax.params import save_params
 
@@ -18,7 +18,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "file",
-        type=Path,
+        type=local_path,
         metavar="FILE",
         help="the state dict of the generator, such as latest_net_G.pth",
     )

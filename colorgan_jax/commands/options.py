@@ -3,8 +3,10 @@
 import argparse
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 from colorgan_jax.params import RELEASED_PARAMS
+from colorgan_jax.paths import is_on_this_machine
 from colorgan_jax.photos import DEFAULT_QUALITY
 
 # What formats of results are called by users, and by Pillow.
@@ -19,8 +21,9 @@ def add_params_option(parser: argparse.ArgumentParser) -> None:
         "--params",
         default=RELEASED_PARAMS,
         metavar="PATH",
-        help="weights: the work directory of a training run, its params.safetensors, or"
-        " hf://OWNER/NAME on the Hugging Face Hub (default: the released weights)",
+        help="weights: the work directory of a training run, its params.safetensors,"
+        " either of this machine or gs://BUCKET/NAME, or hf://OWNER/NAME on the Hugging"
+        " Face Hub (default: the released weights)",
     )
 
 
@@ -84,6 +87,15 @@ def add_address_options(parser: argparse.ArgumentParser, *, people: str) -> None
         metavar="N",
         help="port to serve at; 0 picks a free one (default: %(default)s)",
     )
+
+
+def local_path(word: str) -> Path:
+    """The `type` of an option that takes a file or folder of this machine."""
+    if not is_on_this_machine(word):
+        raise argparse.ArgumentTypeError(
+            f"{word} is not on this machine; name a file or folder that is."
+        )
+    return Path(word)
 
 
 def number(

@@ -5,13 +5,18 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from colorgan_jax.commands.options import local_path
 from colorgan_jax.errors import CommandError
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     """Adds --output, the file to write, and --overwrite."""
     parser.add_argument(
-        "--output", required=True, type=Path, metavar="FILE", help="the file to write"
+        "--output",
+        required=True,
+        type=local_path,
+        metavar="FILE",
+        help="the file to write",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the file if there is one"

@@ -4,7 +4,11 @@ import argparse
 from pathlib import Path
 
 from colorgan_jax.commands.extras import extra
-from colorgan_jax.commands.options import add_address_options, add_params_option
+from colorgan_jax.commands.options import (
+    add_address_options,
+    add_params_option,
+    local_path,
+)
 from colorgan_jax.errors import CommandError
 from colorgan_jax.params import load_params
 from colorgan_jax.paths import replace_file
@@ -22,7 +26,7 @@ def add_parsers(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--output",
         required=True,
-        type=Path,
+        type=local_path,
         metavar="FOLDER",
         help="where to write it; created if it does not exist",
     )
@@ -48,7 +52,7 @@ def _add_shared_options(parser: argparse.ArgumentParser) -> None:
     add_params_option(parser)
     parser.add_argument(
         "--webgpu",
-        type=Path,
+        type=local_path,
         metavar="FILE",
         help="let people run the network on their GPU: FILE is the package"
         " onnxruntime-web from the npm registry (.tgz, docs/page.md)",

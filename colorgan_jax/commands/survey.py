@@ -5,10 +5,9 @@ import json
 import os
 import shlex
 import sys
-from pathlib import Path
 
 from colorgan_jax.commands.extras import extra
-from colorgan_jax.commands.options import add_address_options, number
+from colorgan_jax.commands.options import add_address_options, local_path, number
 from colorgan_jax.errors import CommandError
 from colorgan_jax.paths import replace_file
 from colorgan_jax.survey.database import SurveyDatabase, read_ratings
@@ -39,14 +38,14 @@ def _add_serve_parser(surveys: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--real",
         required=True,
-        type=Path,
+        type=local_path,
         metavar="FOLDER",
         help="photos as the camera took them",
     )
     parser.add_argument(
         "--generated",
         required=True,
-        type=Path,
+        type=local_path,
         metavar="FOLDER",
         help="colorized photos; a photo with the same name as a real one is taken to"
         " show the same scene",
@@ -54,7 +53,7 @@ def _add_serve_parser(surveys: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--database",
         required=True,
-        type=Path,
+        type=local_path,
         metavar="FILE",
         help="where the ratings are kept (SQLite); created if it does not exist",
     )
@@ -88,7 +87,7 @@ def _add_analyze_parser(surveys: argparse._SubParsersAction) -> None:
     data.add_argument(
         "database",
         nargs="?",
-        type=Path,
+        type=local_path,
         metavar="FILE",
         help="the --database of colorgan survey serve",
     )
@@ -103,7 +102,7 @@ def _add_analyze_parser(surveys: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=local_path,
         metavar="FOLDER",
         help="also write analysis.json into this folder and, from FILE, ratings.csv and"
         " ratings.png",

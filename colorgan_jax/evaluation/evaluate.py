@@ -40,7 +40,7 @@ from colorgan_jax.metrics import baselines, perceptual
 from colorgan_jax.metrics import scores as metrics
 from colorgan_jax.metrics.baselines import GRAY, MEAN_AB, RANDOM_AB
 from colorgan_jax.params import PARAMS_FILE, Params, load_params, load_training
-from colorgan_jax.paths import printable
+from colorgan_jax.paths import AnyPath, in_bucket, printable
 from colorgan_jax.photos import find_photos, is_nearly_gray, read_square
 
 # The row of the table that is no colorization.
@@ -101,8 +101,8 @@ class Evaluation:
 
     models: dict[str, Model]
     mean_ab: tuple[float, float] | None
-    folder: Path
-    files: list[Path]
+    folder: AnyPath
+    files: list[AnyPath]
     image_size: int
     saturation: float
     hints: tuple[int, ...]
@@ -139,8 +139,9 @@ def load_models(paths: Sequence[str | os.PathLike]) -> dict[str, Model]:
 
 def _short_name(path: str | os.PathLike) -> str:
     """That of a work directory, repository or file of parameters."""
-    # A name on the hub is no path, from which the current folder could lead anywhere.
-    pure = PurePosixPath(path) if is_hub_name(path) else Path(path).resolve()
+    # Elsewhere it is no path, from which the current folder could lead anywhere.
+    is_elsewhere = is_hub_name(path) or in_bucket(path)
+    pure = PurePosixPath(path) if is_elsewhere else Path(path).resolve()
     if pure.name == PARAMS_FILE:
         return pure.parent.name
     return pure.name.removesuffix(".safetensors")
@@ -148,7 +149,7 @@ def _short_name(path: str | os.PathLike) -> str:
 
 def evaluate(
     models: dict[str, Model],
-    folder: Path,
+    folder: AnyPath,
     *,
     image_size: int = 256,
     saturation: float = 1.0,
@@ -160,7 +161,8 @@ def evaluate(
 
     Args:
       models: name -> model, one or more.
-      folder: all photos below it are scored but those that cannot be read.
+      folder: all photos below it are scored but those that cannot be read; of this
+        machine or, as of `paths.user_path`, in a bucket.
       image_size: height and width in pixels to which photos are squashed; a model for
         another size sees them at its own.
       saturation: of the models' colors, as for `inference.colorize`.
@@ -325,11 +327,11 @@ class _UsablePhotos:
       unreadable, nearly_gray: as in `Evaluation`.
     """
 
-    def __init__(self, files: Sequence[Path], image_size: int, leave_out_gray: bool):
+    def __init__(self, files: Sequence[AnyPath], image_size: int, leave_out_gray: bool):
         self._files = files
         self._image_size = image_size
         self._leave_out_gray = leave_out_gray
-        self.scored: list[Path] = []
+        self.scored: list[AnyPath] = []
         self.unreadable: list[str] = []
         self.nearly_gray = 0
 

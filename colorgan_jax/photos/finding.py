@@ -1,10 +1,12 @@
 """Which files below a folder are photos."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
-from colorgan_jax.errors import PhotoError
+from colorgan_jax.errors import PathError, PhotoError
+from colorgan_jax.paths import AnyPath, in_bucket, is_file, list_bucket, user_path
 from colorgan_jax.photos.formats import readable_extensions
 
 
@@ -19,15 +21,15 @@ class Found(NamedTuple):
       others: the rest, links to folders among them.
     """
 
-    photos: list[Path]
-    others: list[Path]
+    photos: list[AnyPath]
+    others: list[AnyPath]
 
 
-def find_photos(folder: str | os.PathLike) -> list[Path]:
+def find_photos(folder: str | os.PathLike) -> list[AnyPath]:
     """Finds every photo file below a folder: the photos of `find_files`.
 
     Raises:
-      PhotoError: as `find_files`.
+      MissingPackageError, PhotoError: as `find_files`.
     """
     return find_files(folder).photos
 
@@ -40,38 +42,64 @@ def find_files(folder: str | os.PathLike) -> Found:
     photos are others where the package that reads them is not installed.
 
     Args:
-      folder: where to look, at any depth; `~` stands for the home folder.
+      folder: where to look, at any depth, on this machine or in a bucket,
+        gs://BUCKET/NAME; `~` stands for the home folder.
 
     Returns:
       Photos and others; both are empty where there are none.
 
     Raises:
+      MissingPackageError: a bucket needs the packages of the extra `gcs`.
       PhotoError: the folder does not exist, is a file, or holds a folder that may not
         be read.
     """
-    folder = Path(folder).expanduser()
+    try:
+        folder = user_path(folder).expanduser()
+    except PathError as error:
+        raise PhotoError(str(error)) from error
+    names = _in_bucket(folder) if in_bucket(folder) else _on_this_machine(folder)
+    extensions = readable_extensions()
+    photos, others = [], []
+    for name, is_link in names:
+        is_photo = not is_link and name.lower().endswith(extensions)
+        (photos if is_photo else others).append(name)
+    return Found(
+        *([folder / path for path in sorted(paths)] for paths in (photos, others))
+    )
+
+
+def _on_this_machine(folder: AnyPath) -> Iterator[tuple[str, bool]]:
+    """The names of files below a folder, and whether they are links to folders."""
     if not folder.exists():
         raise PhotoError(f"The folder {folder} does not exist.")
     if not folder.is_dir():
         raise PhotoError(f"{folder} is a file, not a folder of photos.")
-
-    def refuse(error: OSError) -> None:
-        raise PhotoError(
-            f"The folder {error.filename} cannot be read: {error.strerror}."
-        )
-
-    extensions = readable_extensions()
-    photos, others = [], []
-    for parent, folders, files in os.walk(folder, onerror=refuse):
+    for parent, folders, files in os.walk(folder, onerror=_refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         below = Path(parent).relative_to(folder).as_posix()
         prefix = "" if below == "." else f"{below}/"
-        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
-        others += [prefix + name for name in links]
+        for name in folders:
+            if os.path.islink(os.path.join(parent, name)):
+                yield prefix + name, True
         for name in files:
             if not name.startswith("."):
-                is_photo = name.lower().endswith(extensions)
-                (photos if is_photo else others).append(prefix + name)
-    return Found(
-        *([folder / path for path in sorted(paths)] for paths in (photos, others))
-    )
+                yield prefix + name, False
+
+
+def _in_bucket(folder: AnyPath) -> Iterator[tuple[str, bool]]:
+    """The same of a folder in a bucket, where there are no links."""
+    try:
+        names = list_bucket(folder)
+        if not names and is_file(folder):
+            raise PhotoError(f"{folder} is a file, not a folder of photos.")
+    except OSError as error:
+        _refuse(error)
+    if not names:
+        raise PhotoError(f"The folder {folder} does not exist.")
+    for name in names:
+        if not any(part.startswith(".") for part in name.split("/")):
+            yield name, False
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise PhotoError(f"The folder {error.filename} cannot be read: {error.strerror}.")

@@ -21,6 +21,7 @@ from PIL import (
 )
 
 from colorgan_jax.errors import PhotoError
+from colorgan_jax.paths import in_bucket, read_file, user_path
 from colorgan_jax.photos import jpeg2000, webp
 from colorgan_jax.photos.exif import EXIF_PREFIX, orientation
 from colorgan_jax.photos.formats import (
@@ -117,7 +118,7 @@ def read_photo(
     releases Python's global lock.
 
     Args:
-      file: the path of the photo, or its encoded bytes.
+      file: the path of the photo, also in a bucket, or its encoded bytes.
       name: what error messages call the photo; by default its path.
       page: of a TIFF file, from 0.
       minimum_size: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, which is
@@ -243,8 +244,10 @@ def _open_file(
         return io.BytesIO(file), name or "", name or "the photo"
     path = os.fspath(file)
     name = name or path
-    _check_regular(file, name)
     try:
+        if in_bucket(path):
+            return io.BytesIO(read_file(user_path(path))), path, name
+        _check_regular(file, name)
         stream: _Stream = io.BufferedReader(io.FileIO(path), _BUFFER_BYTES)
         return stream, path, name
     except OSError as error:

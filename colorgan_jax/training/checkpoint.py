@@ -2,8 +2,9 @@
 
 Orbax gives each checkpoint a folder named after its step, `<workdir>/checkpoints/<step>`.
 It writes into a temporary folder and renames that as its last act, so a run that is
-killed in between leaves its earlier checkpoints whole and the unfinished one unseen. With
-each goes a checksum of its arrays. Where the newest cannot be read, or is not what was
+killed in between leaves its earlier checkpoints whole and the unfinished one unseen. In a
+bucket, where no folder can be renamed, it adds the file commit_success.txt as its last act.
+With each goes a checksum of its arrays. Where the newest cannot be read, or is not what was
 saved, the one before it is used.
 """
 
@@ -16,7 +17,6 @@ import re
 import sys
 import time
 import zlib
-from pathlib import Path
 from typing import Any, SupportsFloat
 
 import jax
@@ -28,18 +28,47 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 from orbax.checkpoint.metadata import get_step_metadata
 
 from colorgan_jax.errors import CheckpointError
+from colorgan_jax.paths import (
+    AnyPath,
+    in_bucket,
+    is_file,
+    list_bucket,
+    read_file,
+    user_path,
+)
 from colorgan_jax.training.hosts import gather
 
 State = Any  # A pytree of jax.Arrays with a property `step`, such as gan.GANState.
 
 
 def has_checkpoint(workdir: str | os.PathLike) -> bool:
-    """Whether there is a state to resume from, damaged or not."""
-    return any(file.name.isdecimal() for file in _folder(workdir).glob("*"))
+    """Whether there is a state to resume from, damaged or not.
+
+    Raises:
+      OSError: if a bucket cannot be asked.
+    """
+    return bool(_finished_steps(_folder(workdir)))
 
 
-def _folder(workdir: str | os.PathLike) -> Path:
-    return Path(workdir) / "checkpoints"
+def _folder(workdir: str | os.PathLike) -> AnyPath:
+    return user_path(workdir) / "checkpoints"
+
+
+def _finished_steps(folder: AnyPath) -> list[int]:
+    """The steps of all checkpoints in a folder but those that a kill left unfinished."""
+    if in_bucket(folder):
+        names = [
+            name.removesuffix(_FINISHED)
+            for name in list_bucket(folder)
+            if name.endswith(_FINISHED)
+        ]
+    else:
+        names = [file.name for file in folder.glob("*")]
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+# In a bucket, what Orbax adds to the folder of a checkpoint when all else is there.
+_FINISHED = "/commit_success.txt"
 
 
 class Checkpoints:
@@ -57,10 +86,12 @@ class Checkpoints:
         """Opens or creates `<workdir>/checkpoints`.
 
         Args:
-          workdir: the run's work directory.
+          workdir: the run's work directory, on this machine or in a bucket.
           newest: how many of the newest checkpoints to keep, besides the best.
 
         Raises:
+          CheckpointError: if a bucket refuses it.
+          OSError: if the folder cannot be read or made.
           ValueError: if `newest` is less than 1.
         """
         if newest < 1:
@@ -68,26 +99,35 @@ class Checkpoints:
         self._folder = _folder(workdir)
         self._saved_at = time.monotonic()
         self._set_aside_those_without_records()
-        self._manager = ocp.CheckpointManager(
-            self._folder.absolute(),
-            item_handlers=ocp.StandardCheckpointHandler(),
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=AnyPreservationPolicy(
-                    [
-                        LatestN(newest),
-                        BestN(
-                            get_metric_fn=_validation_psnr,
-                            n=1,
-                            # By default Orbax would keep all that have no PSNR.
-                            keep_checkpoints_without_metrics=False,
-                        ),
-                    ]
-                ),
-                # Without this Orbax forgets the metrics when the run stops.
-                best_fn=_validation_psnr,
-                cleanup_tmp_directories=True,
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=AnyPreservationPolicy(
+                [
+                    LatestN(newest),
+                    BestN(
+                        get_metric_fn=_validation_psnr,
+                        n=1,
+                        # By default Orbax would keep all that have no PSNR.
+                        keep_checkpoints_without_metrics=False,
+                    ),
+                ]
             ),
+            # Without this Orbax forgets the metrics when the run stops.
+            best_fn=_validation_psnr,
+            cleanup_tmp_directories=True,
         )
+        is_remote = in_bucket(self._folder)
+        try:
+            self._manager = ocp.CheckpointManager(
+                self._folder if is_remote else self._folder.absolute(),
+                item_handlers=ocp.StandardCheckpointHandler(),
+                options=options,
+            )
+        except Exception as error:  # A client of buckets may raise anything.
+            if not is_remote:
+                raise
+            raise CheckpointError(
+                f"{self._folder} cannot be opened ({_reason(error)})."
+            ) from error
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -242,17 +282,16 @@ class Checkpoints:
 
     def _set_aside_those_without_records(self) -> None:
         """Orbax reads the records of all checkpoints when it starts, or fails."""
-        for folder in sorted(self._folder.glob("*")):
-            if not folder.name.isdecimal():
-                continue
+        for step in _finished_steps(self._folder):
+            folder = self._folder / str(step)
             metrics = folder / "metrics" / "metrics"
             try:
                 get_step_metadata(folder)
-                if metrics.exists():
-                    _validation_psnr(json.loads(metrics.read_text()))
+                if is_file(metrics):
+                    _validation_psnr(json.loads(read_file(metrics)))
             except (ValueError, TypeError, KeyError) as error:
                 problem = f"cannot be read ({_reason(error)})"
-                _set_aside(self._folder, int(folder.name), problem)
+                _set_aside(self._folder, step, problem)
 
     def _not_written(self, error: Exception) -> CheckpointError:
         # Orbax has already struck off its list what it would have deleted afterwards.
@@ -264,7 +303,7 @@ class Checkpoints:
         )
 
 
-def _set_aside(folder: Path, step: int, problem: str) -> None:
+def _set_aside(folder: AnyPath, step: int, problem: str) -> None:
     """Renames a damaged checkpoint, and says so in the log."""
     name = f"damaged_{step}"
     number = 1

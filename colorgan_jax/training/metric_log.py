@@ -5,6 +5,7 @@ import io
 import math
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -16,7 +17,13 @@ from tqdm import tqdm
 
 from colorgan_jax.errors import NonFiniteError
 from colorgan_jax.metrics import baselines
-from colorgan_jax.paths import replace_file
+from colorgan_jax.paths import (
+    AnyPath,
+    in_bucket,
+    read_file,
+    replace_file,
+    user_path,
+)
 from colorgan_jax.training.gan import Metrics
 
 COLUMNS: tuple[str, ...] = (
@@ -41,12 +48,17 @@ _RENAMED_COLUMNS = {"validation_psnr_grey": "validation_psnr_gray"}
 # idles, few enough that what is shown is current and a run stops within moments.
 STEPS_AHEAD = 2
 
+# How often the files of a record are written anew in a bucket, where nothing can be
+# appended to an object, nor an object be replaced more than once a second.
+UPLOAD_SECONDS = 15
+
 
 class MetricLog:
     """The record of a run.
 
     Losses stay on the device until they are written, so that no step waits for them.
-    Only the first host writes files and shows progress.
+    Only the first host writes files and shows progress. In a bucket they lag behind by up
+    to `UPLOAD_SECONDS`, until `flush` or `close`.
 
     Attributes:
       step: number of steps noted so far.
@@ -73,13 +85,17 @@ class MetricLog:
         self._batch_size = batch_size
         self._pending: list[Metrics] = []
         self._is_lead = jax.process_index() == 0
-        self._file = Path(workdir) / "metrics.csv"
+        self._file = user_path(workdir) / "metrics.csv"
+        self._events_folder = user_path(workdir) / "tensorboard"
         self.rows = [row for row in read_metrics(self._file) if row["step"] <= step]
         if self._is_lead:
             _write_rows(self._file, self.rows)
-            self._events = SummaryWriter(
-                os.fspath(Path(workdir) / "tensorboard"), purge_step=step + 1
-            )
+            self._uploaded_at = time.monotonic()
+            local_folder = os.fspath(self._events_folder)
+            if in_bucket(local_folder):
+                self._temporary = tempfile.TemporaryDirectory()
+                local_folder = self._temporary.name
+            self._events = SummaryWriter(local_folder, purge_step=step + 1)
         self._bar = tqdm(
             total=last_step * batch_size,
             initial=step * batch_size,
@@ -174,11 +190,27 @@ class MetricLog:
             with tqdm.external_write_mode():
                 logging.info("Step %d, validation PSNR in dB: %s.", self.step, text)
 
+    def flush(self) -> None:
+        """Writes what a bucket lacks of the files.
+
+        Called before a state is saved, so that a run that resumes from it has all rows up
+        to there.
+        """
+        if not (self._is_lead and in_bucket(self._file)):
+            return
+        self._uploaded_at = time.monotonic()
+        _write_rows(self._file, self.rows)
+        for file in Path(self._temporary.name).iterdir():
+            replace_file(self._events_folder / file.name, file.read_bytes())
+
     def close(self) -> None:
         """Ends the progress bar and the TensorBoard events."""
         self._bar.close()
         if self._is_lead:
             self._events.close()
+            self.flush()
+            if in_bucket(self._file):
+                self._temporary.cleanup()
 
     def _epoch(self, step: int) -> float:
         return step / self._steps_per_epoch
@@ -188,36 +220,40 @@ class MetricLog:
         self.rows.append(row)
         if not self._is_lead:
             return
-        with self._file.open("a", newline="") as file:
-            csv.DictWriter(file, COLUMNS).writerow(row)
         for name, value in values.items():
             self._events.add_scalar(name, value, global_step=self.step)
         self._events.flush()
+        if not in_bucket(self._file):
+            with self._file.open("a", newline="") as file:
+                csv.DictWriter(file, COLUMNS).writerow(row)
+        elif time.monotonic() - self._uploaded_at >= UPLOAD_SECONDS:
+            self.flush()
 
 
-def read_metrics(file: Path) -> list[dict[str, float]]:
+def read_metrics(file: AnyPath) -> list[dict[str, float]]:
     """The rows of a metrics.csv as {column: value} without empty cells.
 
     Rows that a kill cut off are left out, and a file that does not exist has none.
     """
-    if not file.exists():
+    try:
+        text = read_file(file).decode()
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    with file.open(newline="") as lines:
-        # DictReader fills up a line that a kill cut off with None.
-        return [
-            {
-                _RENAMED_COLUMNS.get(name, name): (
-                    int(cell) if name == "step" else float(cell)
-                )
-                for name, cell in row.items()
-                if cell
-            }
-            for row in csv.DictReader(lines)
-            if None not in row.values()
-        ]
+    # DictReader fills up a line that a kill cut off with None.
+    return [
+        {
+            _RENAMED_COLUMNS.get(name, name): (
+                int(cell) if name == "step" else float(cell)
+            )
+            for name, cell in row.items()
+            if cell
+        }
+        for row in csv.DictReader(io.StringIO(text, newline=""))
+        if None not in row.values()
+    ]
 
 
-def _write_rows(file: Path, rows: list[dict[str, float]]) -> None:
+def _write_rows(file: AnyPath, rows: list[dict[str, float]]) -> None:
     lines = io.StringIO(newline="")
     writer = csv.DictWriter(lines, COLUMNS)
     writer.writeheader()

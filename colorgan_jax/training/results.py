@@ -1,7 +1,6 @@
 """What a run leaves for people: parameters, pictures, and scores in the terminal."""
 
 import shlex
-from pathlib import Path
 
 import jax
 import ml_collections
@@ -12,6 +11,7 @@ from colorgan_jax.inference import colorize
 from colorgan_jax.lab import rgb_to_lab
 from colorgan_jax.metrics import baselines
 from colorgan_jax.params import PARAMS_FILE, Params, save_params
+from colorgan_jax.paths import AnyPath, make_folder
 from colorgan_jax.training import data
 from colorgan_jax.training.metric_log import MetricLog
 
@@ -23,7 +23,7 @@ SAMPLE_PHOTOS = 6
 
 
 def write_results(
-    workdir: Path,
+    workdir: AnyPath,
     config: ml_collections.ConfigDict,
     mean_ab: tuple[float, float],
     photos: data.Photos,
@@ -53,7 +53,7 @@ def write_results(
     real = photos.load(np.arange(min(SAMPLE_PHOTOS, len(photos)))) / np.float32(255)
     L = rgb_to_lab(real)[..., 0]
     samples = workdir / "samples"
-    samples.mkdir(exist_ok=True)
+    make_folder(samples)
     figures.save_comparison_grid(
         samples / f"step_{metric_log.step:07d}.png",
         {
@@ -64,7 +64,7 @@ def write_results(
     )
 
 
-def print_report(scores: dict[str, dict[str, float]], workdir: Path) -> None:
+def print_report(scores: dict[str, dict[str, float]], workdir: AnyPath) -> None:
     """Prints a table of scores, and what to do next.
 
     Args:

@@ -2,7 +2,6 @@
 
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,7 +15,7 @@ from colorgan_jax.networks.architecture import (
     unet_depth,
 )
 from colorgan_jax.params import RELEASED_PARAMS, Params, load_params
-from colorgan_jax.paths import replace_file
+from colorgan_jax.paths import AnyPath, make_folder, read_file, replace_file
 from colorgan_jax.photos import NEARLY_GRAY
 from colorgan_jax.training.sources import source_names
 from colorgan_jax.weights import efficientnet as pretrained
@@ -188,7 +187,7 @@ def check_pretrained(config: ml_collections.ConfigDict) -> None:
         )
 
 
-def check_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
+def check_workdir(workdir: AnyPath, config: ml_collections.ConfigDict) -> None:
     """Refuses to resume with other networks or batches; logs what else has changed.
 
     Raises:
@@ -217,21 +216,21 @@ def check_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
         logging.warning("Config changed since the run was started: %s.", change)
 
 
-def write_config(workdir: Path, config: ml_collections.ConfigDict) -> None:
+def write_config(workdir: AnyPath, config: ml_collections.ConfigDict) -> None:
     """Keeps the config in the work directory, which is made if missing."""
-    workdir.mkdir(parents=True, exist_ok=True)
+    make_folder(workdir)
     text = json.dumps(config.to_dict(), indent=2) + "\n"
     replace_file(workdir / CONFIG_FILE, text.encode())
 
 
-def read_json(file: Path) -> Any:
+def read_json(file: AnyPath) -> Any:
     """The content of a file that a run keeps in its work directory.
 
     Raises:
       TrainingError: if it is missing or damaged.
     """
     try:
-        return json.loads(file.read_bytes())
+        return json.loads(read_file(file))
     except FileNotFoundError as error:
         reason, cause = "missing", error
     except ValueError as error:

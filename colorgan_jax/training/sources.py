@@ -11,6 +11,7 @@ import numpy as np
 from absl import logging
 
 from colorgan_jax.errors import DataError, PhotoError
+from colorgan_jax.paths import AnyPath, in_bucket, read_file, user_path
 from colorgan_jax.photos import find_photos, read_rgb
 
 # The color photos that the wheel of scikit-image carries, but for motorcycle_right,
@@ -40,7 +41,7 @@ class Source:
         that, wherever the folder lies.
       read: returns photo i as uint8 RGB [height, width, 3], or raises `PhotoError`.
       origin: returns what tells photo i from those of any other source: of a file its
-        path with all links followed.
+        path with all links followed, or its name in a bucket.
       held_out: indices of the photos that the source itself keeps for validation;
         empty where the split is ours to draw.
     """
@@ -72,13 +73,15 @@ def open_source(name: str, image_size: int, *, flag: str = SOURCE_FLAG) -> Sourc
     Args:
       name: "coco_sample" (fastai's COCO sample, the report's data), "tfds:NAME" (any
         TFDS image data set, its split "train"), "skimage" (the photos that
-        scikit-image ships) or a folder, with all photos below it.
+        scikit-image ships) or a folder, of this machine or in a bucket, with all photos
+        below it.
       image_size: height and width that is needed: large JPEG photos are decoded at a
         fraction of their size, but not below this.
       flag: where the name was given, for messages.
 
     Raises:
       DataError: if there are no such photos, or they cannot be downloaded.
+      MissingPackageError: a bucket needs the packages of the extra `gcs`.
     """
     choices = f"Set {flag} to a folder of photos, coco_sample, tfds:NAME or skimage"
     if flag == SOURCE_FLAG:
@@ -98,14 +101,14 @@ def open_source(name: str, image_size: int, *, flag: str = SOURCE_FLAG) -> Sourc
     except PhotoError as error:
         raise DataError(f"{error} {choices}") from error
     names = [printable(path) for path in paths]
-    folder = Path(name).expanduser()
+    folder = user_path(name).expanduser()
     return Source(
         names=names,
         keys=[path.relative_to(folder).as_posix() for path in paths],
         read=lambda index: read_rgb(
             paths[index], names[index], minimum_size=image_size
         ),
-        origin=lambda index: os.path.realpath(paths[index]),
+        origin=lambda index: _origin(paths[index]),
     )
 
 
@@ -172,12 +175,12 @@ def find_listed(file: str, source: Source) -> list[int]:
       DataError: if the file cannot be read, or a photo is not there.
     """
     try:
-        lines = os.fsdecode(Path(file).expanduser().read_bytes()).splitlines()
+        content = read_file(user_path(file).expanduser())
     except OSError as error:
         raise DataError(
             f"{VALIDATION_FLAG}: the list {file} cannot be read: {error.strerror}."
         ) from error
-    keys = [line for line in lines if line.strip()]
+    keys = [line for line in os.fsdecode(content).splitlines() if line.strip()]
     if not keys:
         raise DataError(f"{VALIDATION_FLAG}: the list {file} names no photos.")
     indices = {key: index for index, key in enumerate(source.keys)}
@@ -196,10 +199,17 @@ def _is_data_set(name: str) -> bool:
     return name in ("skimage", "coco_sample") or name.startswith("tfds:")
 
 
+def _origin(path: AnyPath) -> str:
+    """What tells a file from all others, whatever it is called."""
+    return os.fspath(path) if in_bucket(path) else os.path.realpath(path)
+
+
 def _place(name: str) -> tuple[str, ...]:
     """What tells a source from others: the parts of a folder's whole path."""
     if _is_data_set(name):
         return (name,)
+    if in_bucket(name):
+        return tuple(name.rstrip("/").split("/"))
     return Path(os.path.abspath(os.path.expanduser(name))).parts
 
 

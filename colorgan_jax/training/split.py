@@ -7,12 +7,11 @@ split would move photos from validation to training; so it is drawn once.
 import dataclasses
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from absl import logging
 
 from colorgan_jax.errors import DataError, TrainingError
-from colorgan_jax.paths import replace_file
+from colorgan_jax.paths import AnyPath, replace_file
 from colorgan_jax.training.run_config import read_json
 from colorgan_jax.training.sources import Source, printable
 
@@ -70,7 +69,7 @@ class Split:
         return training, validation
 
 
-def read_split(workdir: Path) -> Split:
+def read_split(workdir: AnyPath) -> Split:
     """The split of the run in a work directory.
 
     Raises:
@@ -86,7 +85,7 @@ def read_split(workdir: Path) -> Split:
     return Split(**content)
 
 
-def write_split(workdir: Path, split: Split) -> None:
+def write_split(workdir: AnyPath, split: Split) -> None:
     """Keeps the split of a run in its work directory, which exists."""
     # In ASCII, since names of files may hold bytes that are no text.
     content = {"order": _ORDER, **dataclasses.asdict(split)}

@@ -3,7 +3,6 @@
 import functools
 import os
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +15,7 @@ from colorgan_jax.errors import TrainingError
 from colorgan_jax.networks.discriminator import Discriminator
 from colorgan_jax.networks.generator import Generator
 from colorgan_jax.params import fold_batch_norm
+from colorgan_jax.paths import user_path
 from colorgan_jax.training import data, gan, results, schedules
 from colorgan_jax.training.checkpoint import Checkpoints, has_checkpoint
 from colorgan_jax.training.hosts import mesh_of_all_devices
@@ -51,7 +51,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
 
     Args:
       config: as in configs/pix2pix.py, where every value is explained.
-      workdir: made if missing.
+      workdir: made if missing; a folder, or gs://BUCKET/NAME.
 
     Returns:
       None at the end of the run, else what stopped it before: "SIGINT", "SIGTERM",
@@ -64,9 +64,11 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
         directory.
       NonFiniteError: if a loss or a gradient is no longer finite.
       CheckpointError: if a checkpoint cannot be read or written.
+      PathError, MissingPackageError: as `paths.user_path`.
+      OSError: if another file of the work directory cannot be read or written.
     """
     started = time.monotonic()
-    workdir = Path(workdir)
+    workdir = user_path(workdir)
     check_config(config)
     split = None
     if has_checkpoint(workdir):
@@ -167,6 +169,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
                 )
                 if scores is not None:
                     metric_log.write_scores(scores)
+                    metric_log.flush()
                     saved.save(state, validation_psnr=scores["generated"])
                     write_results(params, is_best=saved.best_step() == step)
                 metric_log.restart_clock()
@@ -176,6 +179,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
             )
             if stopped_by or save_is_due:
                 metric_log.write_losses()
+                metric_log.flush()
                 saved.save(state)
             if stopped_by:
                 break
