@@ -1,4 +1,4 @@
-"""Web servers in threads of the tests."""
+"""Web servers in threads of the tests, and ports for servers in other processes."""
 
 import contextlib
 import functools
@@ -6,6 +6,12 @@ import http.server
 import socket
 import threading
 import time
+
+
+def free_port():
+    """A port of this machine that nobody listens at."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
 
 
 @contextlib.contextmanager

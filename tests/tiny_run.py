@@ -1,6 +1,11 @@
 """A training run whose steps take milliseconds, and what it leaves behind."""
 
 import csv
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import jax
 from jax.sharding import SingleDeviceSharding
@@ -20,11 +25,42 @@ TINY = {
 }
 
 
+_ROOT = Path(__file__).parents[1]
+
+
 def tiny_config(**values):
     config = quickstart.get_config()
     for name, value in (TINY | values).items():
         config.update_from_flattened_dict({name: value})
     return config
+
+
+def launch(workdir, *, devices=2, flags=(), environment=(), **values):
+    """Starts launch.py as a user would, on the tiny run."""
+    overrides = [f"--config.{name}={value}" for name, value in (TINY | values).items()]
+    count = f"--xla_force_host_platform_device_count={devices}"
+    return subprocess.Popen(
+        [
+            sys.executable,
+            "launch.py",
+            "--config=configs/quickstart.py",
+            f"--workdir={workdir}",
+            *overrides,
+            *flags,
+        ],
+        cwd=_ROOT,
+        env=os.environ | {"XLA_FLAGS": count} | dict(environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for(condition, process):
+    """Waits until it holds; fails if the process ends first."""
+    while not condition():
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.02)
 
 
 def read_metrics(workdir):

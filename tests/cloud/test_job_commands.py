@@ -6,7 +6,6 @@ variables, the mount of a bucket, the names of hosts.
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +21,7 @@ from job_files import (
     read_skypilot,
 )
 from PIL import Image
+from running_server import free_port
 from tiny_run import TINY
 
 TINY_FLAGS = [
@@ -93,12 +93,6 @@ def assert_trained(workdir):
     assert (workdir / "metrics.csv").is_file()
 
 
-def free_address():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{listener.getsockname()[1]}"
-
-
 def start_skypilot(name, home, workdir, photos, *flags, **variables):
     """Runs the `run` of a task as SkyPilot does: by bash, with the variables of the task."""
     task = read_skypilot(name)
@@ -147,7 +141,7 @@ def test_skypilot_on_several_machines(tmp_path, home, photos):
 @pytest.mark.slow
 def test_skypilot_on_a_tpu_slice(tmp_path, home, photos):
     # Its hosts find each other by what only a TPU has: here they are told.
-    address = free_address()
+    address = f"127.0.0.1:{free_port()}"
     outputs = finish(
         *[
             start_skypilot(
@@ -209,7 +203,7 @@ def test_kubernetes_on_several_machines(tmp_path, photos):
         argument.split("=", 1) for argument in container["args"] if "=" in argument
     )
     here = {
-        "--coordinator_address": free_address(),
+        "--coordinator_address": f"127.0.0.1:{free_port()}",
         "--config.data.source": photos,
         "--workdir": tmp_path / "run",
     }

