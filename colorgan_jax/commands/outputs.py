@@ -267,12 +267,7 @@ class Results:
           OutputError: it cannot be written, and neither could others.
         """
         result = plan.result
-        try:
-            result.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise output_error(
-                f"The folder {result.parent} cannot be made", error, self.folder
-            ) from error
+        make_folder_of(result, self.folder)
         try:
             with UnfinishedFile(result.parent) as file:
                 value = save(file.stream)
@@ -342,6 +337,20 @@ class Results:
         with self._lock, open(self.folder / MANIFEST, "a") as file:
             # The line before may have been cut by a kill.
             file.write(f"\n{json.dumps(line)}\n")
+
+
+def make_folder_of(result: Path, folder: Path) -> None:
+    """Makes the folder of a result, below the one for all results.
+
+    Raises:
+      PhotoError, OutputError: as of `output_error`.
+    """
+    try:
+        result.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise output_error(
+            f"The folder {result.parent} cannot be made", error, folder
+        ) from error
 
 
 def output_error(problem: str, error: OSError, folder: Path) -> PhotoError:

@@ -22,7 +22,7 @@ from apache_beam.io.filesystems import (  # pyright: ignore[reportMissingImports
     FileSystems,
 )
 
-from colorgan_jax.commands.outputs import output_error
+from colorgan_jax.commands.outputs import make_folder_of, output_error
 from colorgan_jax.errors import OutputError, PhotoError
 from colorgan_jax.paths import UnfinishedFile
 
@@ -134,15 +134,9 @@ def write_file(
     """
     if not is_local(path):
         return _upload(path, save, replace)
-    parent = Path(path).parent
+    make_folder_of(Path(path), Path(folder))
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise output_error(
-            f"The folder {parent} cannot be made", error, Path(folder)
-        ) from error
-    try:
-        with UnfinishedFile(parent) as file:
+        with UnfinishedFile(Path(path).parent) as file:
             value = save(file.stream)
             if replace:
                 file.replace(path)

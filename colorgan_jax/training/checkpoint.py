@@ -40,6 +40,12 @@ from colorgan_jax.training.hosts import gather
 
 State = Any  # A pytree of jax.Arrays with a property `step`, such as gan.GANState.
 
+# In a bucket, what Orbax adds to the folder of a checkpoint when all else is there.
+_FINISHED = "/commit_success.txt"
+
+# The name of the checksum in what Orbax calls custom metadata.
+_CHECKSUM = "crc32"
+
 
 def has_checkpoint(workdir: str | os.PathLike) -> bool:
     """Whether there is a state to resume from, damaged or not.
@@ -65,10 +71,6 @@ def _finished_steps(folder: AnyPath) -> list[int]:
     else:
         names = [file.name for file in folder.glob("*")]
     return sorted(int(name) for name in names if name.isdecimal())
-
-
-# In a bucket, what Orbax adds to the folder of a checkpoint when all else is there.
-_FINISHED = "/commit_success.txt"
 
 
 class Checkpoints:
@@ -215,7 +217,8 @@ class Checkpoints:
             if not any(found := gather(problem)):
                 for damaged, reason in problems.items():
                     _set_aside(self._folder, damaged, reason)
-                self._manager.reload()
+                if problems:
+                    self._manager.reload()
                 return state
             problems[candidate] = next(filter(None, found))
         raise CheckpointError(
@@ -324,10 +327,6 @@ def _set_aside(folder: AnyPath, step: int, problem: str) -> None:
 
 def _validation_psnr(metrics: dict[str, float]) -> float:
     return metrics["validation_psnr"]
-
-
-# Its name in what Orbax calls custom metadata.
-_CHECKSUM = "crc32"
 
 
 def _checksum(state: State) -> int:

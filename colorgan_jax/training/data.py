@@ -533,20 +533,24 @@ def _keep(
       DataError: if one of them cannot be read, on whichever host.
     """
     rows = rows_of_this_host(config.batch_size)
-    wanted = [
-        photos.indices[positions_in_rows(len(photos), config.batch_size, rows)]
+    own = [
+        (
+            photos,
+            photos.indices[positions_in_rows(len(photos), config.batch_size, rows)],
+        )
         for photos in (train, validation)
     ]
-    sizes = [
-        (len(indices), photos.image_size)
-        for indices, photos in zip(wanted, (train, validation), strict=True)
-    ]
+    sizes = [(len(indices), photos.image_size) for photos, indices in own]
     if not _fits_into_memory(sizes, config):
         return train, validation
     kept, errors = [], []
-    for indices, photos in zip(wanted, (train, validation), strict=True):
-        missing = [index for index in indices.tolist() if index not in photos.pixels]
-        pixels = dict(photos.pixels)
+    for photos, indices in own:
+        pixels = {
+            index: photos.pixels[index]
+            for index in indices.tolist()
+            if index in photos.pixels
+        }
+        missing = [index for index in indices.tolist() if index not in pixels]
         try:
             pixels |= _read_all(photos, missing)
         except PhotoError as error:

@@ -7,11 +7,10 @@ from typing import Any
 
 import jax
 import ml_collections
-import numpy as np
 from absl import logging
-from jax.experimental import multihost_utils
 
 from colorgan_jax.training.checkpoint import Checkpoints
+from colorgan_jax.training.hosts import gather
 
 
 class StopSignals:
@@ -78,19 +77,15 @@ def what_is_due(
     if saved.reached_preemption(step):
         return "preemption", True
     minutes = (time.monotonic() - started) / 60
-    reasons = np.array(
-        [
-            signals.received is not None,
-            minutes >= (config.time_limit_minutes or math.inf),
-            saved.minutes_since_save() >= config.checkpoint_every_minutes,
-        ]
-    )
-    if jax.process_count() > 1:
-        # Clocks differ, and all hosts must save at the same step: the first decides.
-        if step % config.log_every_steps:
-            return None, False
-        reasons = multihost_utils.broadcast_one_to_all(reasons)
-    signalled, timed_out, save_is_due = reasons
+    if jax.process_count() > 1 and step % config.log_every_steps:
+        return None, False
+    reasons = [
+        signals.received is not None,
+        minutes >= (config.time_limit_minutes or math.inf),
+        saved.minutes_since_save() >= config.checkpoint_every_minutes,
+    ]
+    # Clocks differ, and all hosts must save at the same step: the first decides.
+    signalled, timed_out, save_is_due = gather(reasons)[0]
     if signalled:
         return signals.received or "SIGINT", True
-    return ("the time limit" if timed_out else None), bool(save_is_due)
+    return ("the time limit" if timed_out else None), save_is_due
