@@ -297,6 +297,14 @@ class Checkpoints:
                 _set_aside(self._folder, step, problem)
 
     def _not_written(self, error: Exception) -> CheckpointError:
+        """What to raise where a checkpoint cannot be written for want of room.
+
+        Raises:
+          JaxRuntimeError: the disk is not at fault, such as where another host is gone.
+        """
+        cause = _cause(error)
+        if isinstance(cause, jax.errors.JaxRuntimeError):
+            raise cause from None
         # Orbax has already struck off its list what it would have deleted afterwards.
         self._manager.reload()
         return CheckpointError(
@@ -365,10 +373,16 @@ def _describe(tree: Any) -> dict[str, str]:
     return descriptions
 
 
-def _reason(error: BaseException) -> str:
-    """The innermost cause, in a few words."""
+def _cause(error: BaseException) -> BaseException:
+    """The innermost cause."""
     while error.__cause__ is not None:
         error = error.__cause__
+    return error
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause, in a few words."""
+    error = _cause(error)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     message = str(error)

@@ -285,11 +285,12 @@ def test_the_hosts_that_are_left_end_and_any_number_goes_on(lost, tmp_path, one_
     wait_for(lambda: folder.exists() and any(folder.glob("[1-9]")), processes[0])
     processes[lost].kill()
     output, _ = processes[1 - lost].communicate(timeout=90)  # hosts.py says 60.
-    if lost == 1:
-        assert processes[0].returncode == 75, output
-        assert "launch.py: another host of the job is gone" in output.splitlines()[-1]
-    else:  # JAX itself ends those that lose the first host.
-        assert processes[1].returncode == -signal.SIGABRT
+    status = processes[1 - lost].returncode
+    # Either launch.py notices first or JAX, which aborts the process.
+    assert status in (75, -signal.SIGABRT), output
+    if status == 75:
+        assert "launch.py: another host of the job is gone" in output
+    else:
         assert "another task died" in output
     assert 1 <= latest_step(tmp_path) < 19
     run(tmp_path, devices=4, epochs=1, log_every_steps=1)
