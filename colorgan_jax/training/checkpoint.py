@@ -2,8 +2,9 @@
 
 Orbax gives each checkpoint a folder named after its step, `<workdir>/checkpoints/<step>`.
 It writes into a temporary folder and renames that as its last act, so a run that is
-killed in between leaves its earlier checkpoints whole and the unfinished one unseen. In a
-bucket, where no folder can be renamed, it adds the file commit_success.txt as its last act.
+killed in between leaves its earlier checkpoints whole and the unfinished one unseen. One
+that is no longer kept is renamed first, too, and deleted afterwards. In a bucket, where no
+folder can be renamed, the file commit_success.txt is added as the last act.
 With each goes a checksum of its arrays. Where the newest cannot be read, or is not what was
 saved, the one before it is used.
 """
@@ -14,6 +15,7 @@ import logging as python_logging
 import math
 import os
 import re
+import shutil
 import sys
 import time
 import zlib
@@ -42,6 +44,9 @@ State = Any  # A pytree of jax.Arrays with a property `step`, such as gan.GANSta
 
 # In a bucket, what Orbax adds to the folder of a checkpoint when all else is there.
 _FINISHED = "/commit_success.txt"
+
+# On this machine, where Orbax moves those that are no longer kept.
+_DELETED = "deleted"
 
 # The name of the checksum in what Orbax calls custom metadata.
 _CHECKSUM = "crc32"
@@ -100,6 +105,7 @@ class Checkpoints:
             raise ValueError(f"newest is {newest}: it must be 1 or more.")
         self._folder = _folder(workdir)
         self._saved_at = time.monotonic()
+        self._delete_those_not_kept()
         self._set_aside_those_without_records()
         options = ocp.CheckpointManagerOptions(
             preservation_policy=AnyPreservationPolicy(
@@ -116,6 +122,8 @@ class Checkpoints:
             # Without this Orbax forgets the metrics when the run stops.
             best_fn=_validation_psnr,
             cleanup_tmp_directories=True,
+            # A kill in the middle of a deletion would leave what looks like damage.
+            todelete_subdir=_DELETED,
         )
         is_remote = in_bucket(self._folder)
         try:
@@ -169,6 +177,7 @@ class Checkpoints:
         metrics = None
         if validation_psnr is not None and not math.isnan(validation_psnr):
             metrics = {"validation_psnr": float(validation_psnr)}
+        self.wait()
         try:
             # When to save is the caller's decision: `force` asks Orbax for no opinion.
             self._manager.save(
@@ -275,6 +284,7 @@ class Checkpoints:
             self._manager.wait_until_finished()
         except Exception as error:
             raise self._not_written(error) from error
+        self._delete_those_not_kept()
 
     def close(self) -> None:
         """Waits, then releases Orbax's threads. Raises what `wait` raises."""
@@ -282,6 +292,11 @@ class Checkpoints:
             self.wait()
         finally:
             self._manager.close()
+
+    def _delete_those_not_kept(self) -> None:
+        if not in_bucket(self._folder) and jax.process_index() == 0:
+            # What cannot be deleted now will be tried again.
+            shutil.rmtree(self._folder / _DELETED, ignore_errors=True)
 
     def _set_aside_those_without_records(self) -> None:
         """Orbax reads the records of all checkpoints when it starts, or fails."""
@@ -326,7 +341,7 @@ def _set_aside(folder: AnyPath, step: int, problem: str) -> None:
         (folder / str(step)).rename(folder / name)
     gather(name)
     logging.warning(
-        "The checkpoint %s %s. It is %s now, and the one before it is used.",
+        "The checkpoint %s %s. It is %s now, and is not used.",
         folder / str(step),
         problem,
         name,

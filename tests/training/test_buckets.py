@@ -227,7 +227,7 @@ def test_a_damaged_checkpoint_in_a_bucket_is_set_aside(
         file.write_bytes(content)
     status, output = finish(launch(f"gs://bucket/{name}", epochs=1))
     assert status == 0, output
-    assert "It is damaged_19 now, and the one before it is used." in output
+    assert "It is damaged_19 now, and is not used." in output
     assert "Resuming after step 1 of 19" in output
     names = {file.name for file in checkpoints.iterdir() if any(file.rglob("*.txt"))}
     assert names == {"1", "19", "damaged_19"}

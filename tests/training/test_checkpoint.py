@@ -3,6 +3,7 @@
 import functools
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -223,6 +224,34 @@ def test_killed_while_writing(tmp_path):
         assert_identical(saved.restore(abstract(make_state())), make_state(1))
         saved.save(make_state(3))
     assert steps_on_disk(tmp_path) == {1, 3}
+
+
+KILLED_WHILE_DELETING = """
+import os, signal, sys
+from colorgan_jax.training.checkpoint import Checkpoints
+from test_checkpoint import make_state
+
+unlink = os.unlink
+
+def unlink_and_end(path, **arguments):
+    unlink(path, **arguments)
+    if os.path.basename(path) == "_CHECKPOINT_METADATA":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+os.unlink = unlink_and_end
+saved = Checkpoints(sys.argv[1])
+for step in (1, 2, 3):
+    saved.save(make_state(step))
+saved.wait()
+"""
+
+
+def test_killed_while_deleting(tmp_path, caplog):
+    assert run_python(KILLED_WHILE_DELETING, tmp_path).returncode == -signal.SIGKILL
+    with Checkpoints(tmp_path) as saved:
+        assert_identical(saved.restore(abstract(make_state())), make_state(3))
+    assert steps_on_disk(tmp_path) == {2, 3}
+    assert "damaged" not in caplog.text
 
 
 @pytest.mark.parametrize(
