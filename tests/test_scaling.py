@@ -32,20 +32,43 @@ def test_the_tables_are_those_that_the_script_prints():
     command = [sys.executable, ROOT / "benchmarks" / "scaling.py"]
     printed = subprocess.run(command, capture_output=True, text=True, check=True)
     computed = [table.strip() for table in tables_in(printed.stdout)]
-    assert len(computed) == 9
+    assert len(computed) == 4
     assert [table.strip() for table in tables_in(DOCUMENT)] == computed
 
 
 def test_the_text_has_the_figures_of_the_script(scaling):
     networks = scaling.networks_of(get_config())
+    flops = scaling.flops_per_photo(networks)
+    optimizer = scaling.optimizer_bytes(networks)
+    single, count = scaling.all_reduces(networks, 4)
+    half, _ = scaling.all_reduces(networks, 2)
     for figure in (
-        scaling.flops_per_photo(networks),
-        scaling.all_reduces(networks).bytes(4),
-        scaling.DECODED_SMALL,
-        scaling.DECODED_LARGE,
-        *(job.photos for job in scaling.JOBS),
+        f"{flops:,}",
+        f"{flops / 1e9:.1f} billion FLOPs",
+        *(f"{scaling.parameters(layers):,}" for layers in networks),
+        f"{single:,}",
+        f"{single / 1e6:.1f} MB",
+        f"{half / 1e6:.1f} MB",
+        f"at most {count} all-reduces",
+        f"{optimizer / 1e9:.2f} GB",
+        f"The table has {scaling.DECODED}",
+        *(f"{job.photos:,}" for job in scaling.JOBS),
+        *(f"{job.photos * 256 * 256 * 3 / 1e9:.2f}" for job in scaling.JOBS),
     ):
-        assert f"{figure:,}" in DOCUMENT
+        assert figure in DOCUMENT
+
+
+def test_the_command_follows_the_rule():
+    flags = dict(re.findall(r"--config\.([\w.]+)=(\S+)", DOCUMENT))
+    config = get_config()
+    times = int(flags["batch_size"]) / config.batch_size
+    assert float(flags["optimizer.learning_rate"]) == pytest.approx(
+        config.optimizer.learning_rate * times**0.5, rel=0.01
+    )
+    assert float(flags["optimizer.beta2"]) == pytest.approx(
+        1 - (1 - config.optimizer.beta2) * times
+    )
+    assert float(flags["ema_decay"]) == pytest.approx(config.ema_decay**times, abs=5e-4)
 
 
 def test_the_flags_are_values_of_the_config():
@@ -110,26 +133,25 @@ def test_a_sharded_step_moves_the_bytes_of_the_arithmetic(scaling):
     config = get_config()
     config.image_size = 32
     config.generator.filters = config.discriminator.filters = 8
-    compiled = scaling.compiled_step(config, batch=4, devices=2)
-    found = scaling.collectives(compiled.as_text())
-    sums = scaling.all_reduces(scaling.networks_of(config))
+    found = scaling.collectives(config, batch=4, devices=2)
+    size, most = scaling.all_reduces(scaling.networks_of(config), 4)
     assert {name for name, _ in found} == {"all-reduce"}
-    assert sum(size for _, size in found) == sums.bytes(4)
-    assert len(found) <= sums.most
+    assert sum(moved for _, moved in found) == size
+    assert len(found) <= most
 
 
 def test_a_ring_takes_its_slowest_links(scaling):
     networks = scaling.networks_of(get_config())
-    chip = scaling.CHIPS[0]._replace(per_host=2, link=100e9, network=10e9)
-    shares = scaling.SHARES._replace(network=0.5, hop_seconds=1e-6)
-    size = scaling.all_reduces(networks).bytes(2)
+    chip = scaling.CHIPS[0]._replace(per_host=2, link=100, network=10)
+    size, most = scaling.all_reduces(networks, 2)
+    reached = scaling.BANDWIDTH_SHARE * 1e9
 
     def times(chips):
-        return scaling.step_time(networks, chip, chips, 16, shares, 2)
+        *_, all_reduce, latency = scaling.step_time(networks, chip, chips, 16)
+        return all_reduce, latency
 
-    assert times(1).all_reduce == times(1).latency == 0
+    assert times(1) == (0, 0)
     # In one host each of two sends half of it twice; in two hosts over the network.
-    assert times(2).all_reduce == pytest.approx(size / 50e9)
-    assert times(4).all_reduce == pytest.approx(1.5 * size / 5e9)
-    most = scaling.all_reduces(networks).most
-    assert times(4).latency == pytest.approx(most * 4e-6)
+    assert times(2)[0] == pytest.approx(size / (100 * reached))
+    assert times(4)[0] == pytest.approx(1.5 * size / (10 * reached))
+    assert times(4)[1] == pytest.approx(most * 4 * scaling.HOP_SECONDS)
