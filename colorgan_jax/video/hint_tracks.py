@@ -63,7 +63,7 @@ def follow_hints(
     def begin(key_frame: KeyFrame) -> None:
         """The last of the frames so far is the one that is meant."""
         hints = key_frame.hints
-        spots = _Spots(*(array[hints.mask] for array in hints[:3]))
+        spots = _Spots(*(np.asarray(array)[hints.mask] for array in hints[:3]))
         found[earlier[-1].pts].append(spots)
         traveling.append((spots, FARTHEST))
         after = earlier[-1]
@@ -98,7 +98,7 @@ def follow_hints(
 
 
 def _follow(spots: _Spots, here: np.ndarray, there: np.ndarray) -> _Spots:
-    """Where spots of one frame are in its neighbor; those that are in it no more are left out."""
+    """Where spots of one frame are in its neighbor, but for those that are gone."""
     motion = estimate_motion(here.astype(np.float32), there.astype(np.float32))
     if motion.is_cut:
         return _Spots(*(array[:0] for array in spots))

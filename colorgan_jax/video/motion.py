@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 # Distances are in pixels of a frame of this size, whatever size a network sees.
 _SIZE = 256
@@ -51,9 +51,8 @@ def estimate_motion(
       before: of the frame before.
     """
     now, then = (np.rint(image * 2.55).astype(np.uint8) for image in (L, before))
-    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    flow = search.calc(now, then, None)
-    back = move(search.calc(then, now, None), flow)
+    flow = _flow(now, then)
+    back = move(_flow(then, now), flow)
     scale = _SIZE / len(L)
     astray = scale * np.linalg.norm(flow + back, axis=-1)
     way = scale * (np.linalg.norm(flow, axis=-1) + np.linalg.norm(back, axis=-1))
@@ -80,6 +79,14 @@ def move(
     """Takes each pixel from where the flow says that it was, or from the nearest border."""
     x, y = cv2.split(_pixels(len(flow)) + flow)
     return cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _flow(
+    now: UInt8[np.ndarray, "S S"], then: UInt8[np.ndarray, "S S"]
+) -> Float[np.ndarray, "S S 2"]:
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    # Where the search begins: without motion.
+    return search.calc(now, then, np.zeros((*now.shape, 2), np.float32))
 
 
 def _pixels(size: int) -> Float[np.ndarray, "S S 2"]:
