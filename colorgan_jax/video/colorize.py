@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from colorgan_jax.bulk import colorize_photos
+from colorgan_jax.errors import VideoError
 from colorgan_jax.hint_files import KeyFrame
 from colorgan_jax.hints import Hints
 from colorgan_jax.inference import photo_lightness, what_the_network_sees
-from colorgan_jax.params import Params
+from colorgan_jax.params import Params, image_size
 from colorgan_jax.paths import replace_file
 from colorgan_jax.photos import Photo
 from colorgan_jax.references import Reference
@@ -27,6 +28,9 @@ from colorgan_jax.video.stabilizer import Stabilizer, State
 # Of a part: what is lost where a run is stopped, at most. The network sees frames by fours,
 # and has to see the same ones together when a run goes on.
 SEGMENT_FRAMES = 240
+
+# Of what the network sees: smaller pictures are too small to search for motion in.
+_SMALLEST = 16
 
 # Where a film does not say, for how far hints may travel.
 _FRAME_RATE = 25
@@ -97,8 +101,13 @@ def colorize_film(
 
     Raises:
       OSError: a file cannot be written.
-      VideoError: the film cannot be read any more.
+      VideoError: the film cannot be read any more, or the network sees too little of it.
     """
+    if (size := image_size(params)) < _SMALLEST:
+        raise VideoError(
+            f"These weights see {size}x{size} pixels of a frame: too few to follow what"
+            f" moves ({_SMALLEST}x{_SMALLEST} are enough)."
+        )
     segments, state = _finished_segments(folder)
     done = sum(len(segment.pts) for segment in segments)
     if done:

@@ -38,7 +38,9 @@ class Codec:
 
 
 CODECS = {
-    "h264": Codec("libx264", crf=18),
+    # With its macroblock tree the same frames are not encoded into the same bytes: what it
+    # takes depends on what was in the memory before.
+    "h264": Codec("libx264", crf=18, options=(("x264-params", "mbtree=0"),)),
     "h265": Codec("libx265", crf=20, options=(("x265-params", "log-level=error"),)),
     # At a rate of 0 the factor alone decides.
     "vp9": Codec(

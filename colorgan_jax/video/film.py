@@ -27,6 +27,8 @@ _HD_ROWS = 720
 _SWSCALE_MATRIX = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
 # AVCOL_RANGE_*: of 16 to 235, and of 0 to 255.
 _LIMITED, _FULL = 1, 2
+# Times closer to each other than this, in seconds, are the same.
+TOLERANCE = 1e-6
 # A film that ends so many seconds before its stated end was cut off.
 _CUT_OFF = 2.0
 
@@ -185,9 +187,9 @@ class Film:
                     pts = self._next_pts(last)
                 last = pts
                 time = float(pts * self.time_base) - self.start
-                if time >= end:
+                if time >= end - TOLERANCE:
                     return
-                if pts >= since if since is not None else time >= start - 1e-9:
+                if pts >= since if since is not None else time >= start - TOLERANCE:
                     yield Frame(pts, time, picture)
         if self.duration is not None and time < self.duration - _CUT_OFF:
             self.remarks[

@@ -20,7 +20,7 @@ from av.video.frame import VideoFrame
 from colorgan_jax.errors import OutputError
 from colorgan_jax.paths import UnfinishedFile
 from colorgan_jax.video.encoding import CONTAINERS, Encoding
-from colorgan_jax.video.film import Film
+from colorgan_jax.video.film import TOLERANCE, Film
 
 # Matroska holds all codecs, but times in milliseconds only: in the file of a part, those of
 # its frames are their numbers. The first comes so much later, since no packet may be
@@ -299,9 +299,9 @@ class _Joint:
                 continue
             else:
                 time = float(packet.pts * packet.time_base)
-                if time < self._start - 1e-9 and self._start > self._film.start:
+                if time < self._start - TOLERANCE and self._start > self._film.start:
                     continue
-                if self._end is not None and time >= self._end:
+                if self._end is not None and time >= self._end - TOLERANCE:
                     continue
                 shift = round(Fraction(self._start) / packet.time_base)
                 packet.pts -= shift
