@@ -13,7 +13,9 @@ def random_params(seed: int, blocks: int = 3) -> dict[str, dict[str, np.ndarray]
     # Channels of each kernel, in the order in which it is stored, and of each bias.
     layers = {
         f"encoder_{block + 1}": ((inputs, outputs), outputs)
-        for block, (inputs, outputs) in enumerate(zip([1, *features], features))
+        for block, (inputs, outputs) in enumerate(
+            zip([1, *features[:-1]], features, strict=True)
+        )
     }
     for block, outputs in enumerate([*features[-2::-1], 2]):
         inputs = features[-1 - block] * (1 if block == 0 else 2)

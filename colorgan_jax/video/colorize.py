@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from colorgan_jax.bulk import colorize_photos
-from colorgan_jax.errors import VideoError
+from colorgan_jax.errors import PhotoError, VideoError
 from colorgan_jax.hint_files import KeyFrame
 from colorgan_jax.hints import Hints
 from colorgan_jax.inference import photo_lightness, what_the_network_sees
@@ -143,6 +143,8 @@ def colorize_film(
                 for frame, prepared in itertools.chain(
                     part, itertools.islice(outcomes, SEGMENT_FRAMES - 1)
                 ):
+                    if isinstance(prepared, PhotoError):
+                        raise prepared
                     writer.write(prepared)
                     pts.append(frame.pts)
                     done += 1
