@@ -139,7 +139,7 @@ def _run(options: argparse.Namespace) -> int:
             travel_hints,
         )
         from colorgan_jax.video.encoding import Encoding
-        from colorgan_jax.video.film import Film
+        from colorgan_jax.video.film import Film, clock
         from colorgan_jax.video.segments import join_segments
 
     film = Film(options.input)
@@ -173,12 +173,19 @@ def _run(options: argparse.Namespace) -> int:
     }
     try:
         _open_parts(parts, digest(settings))
-        with Progress(_count_frames(film, start, end), "frames") as progress:
+        total = _count_frames(film, start, end)
+        with Progress(total, "frames") as progress:
 
             def advance(done: int) -> None:
                 progress.advance(done)
                 if done % SEGMENT_FRAMES == 0:
-                    progress.print_line(done, f"{progress.rate():.1f} frames/s")
+                    rate = progress.rate()
+                    left = (
+                        ""
+                        if total is None
+                        else f", {clock((total - done) / rate)} left"
+                    )
+                    progress.print_line(done, f"{rate:.1f} frames/s{left}")
 
             segments = colorize_film(
                 params,

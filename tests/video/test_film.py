@@ -111,6 +111,28 @@ def test_frames_are_as_players_turn_them(film_of, turns):
     assert np.abs(all_pixels(film)[0].astype(int) - shown).mean() < 4
 
 
+def test_interlaced_frames_are_no_combs(film_of):
+    shown = pictures(25, height=64)
+    # Of each frame the lines in between are of the next moment.
+    frames = shown[:-1].copy()
+    frames[:, 1::2] = np.roll(shown, -3, axis=2)[1:, 1::2]
+    film = film_of(
+        frames, options=[("crf", "5"), ("x264-params", "interlaced=1:tff=1")]
+    )
+    found = list(film.frames())
+    assert [frame.pts for frame in found] == [40 * i for i in range(24)]
+    pixels = all_pixels(film).astype(int)
+
+    def comb(frames):
+        return np.abs(np.diff(frames.astype(int), 2, axis=1)).mean()
+
+    assert comb(pixels[2:-2]) < 0.6 * comb(frames[2:-2])
+    # The first lines are as they were.
+    assert np.abs(pixels - frames)[:, ::2].mean() < 3
+    later = list(film.frames(since=found[10].pts))
+    assert [frame.pts for frame in later] == [frame.pts for frame in found[10:]]
+
+
 def test_damaged_packets_are_left_out_and_told(film_of):
     path = film_of(pictures(50), name="film.mkv", options=[("g", "5")]).path
     content = bytearray(path.read_bytes())
