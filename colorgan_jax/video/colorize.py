@@ -137,12 +137,11 @@ def colorize_film(
         saturation=saturation,
     )
     with contextlib.closing(outcomes):
-        while part := list(itertools.islice(outcomes, 1)):
+        while (first := next(outcomes, None)) is not None:
+            others = itertools.islice(outcomes, SEGMENT_FRAMES - 1)
             pts = []
             with SegmentWriter(folder, encoding) as writer:
-                for frame, prepared in itertools.chain(
-                    part, itertools.islice(outcomes, SEGMENT_FRAMES - 1)
-                ):
+                for frame, prepared in itertools.chain([first], others):
                     if isinstance(prepared, PhotoError):
                         raise prepared
                     writer.write(prepared)
