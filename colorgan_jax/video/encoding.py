@@ -182,9 +182,9 @@ class Encoding:
         options = dict(codec.options)
         if codec.crf is not None:
             options["crf"] = str(self.crf if self.crf is not None else codec.crf)
-        stream: Any = container.add_stream(
-            codec.encoder, rate=film.frame_rate or Fraction(25), options=options
-        )
+        # Some files say far more than their times allow, and libvpx takes no such rate.
+        rate = min(film.frame_rate or Fraction(25), 1 / film.time_base)
+        stream: Any = container.add_stream(codec.encoder, rate=rate, options=options)
         stream.height, stream.width = _even(film.height), _even(film.width)
         stream.pix_fmt = self.pixel_format
         context = stream.codec_context
