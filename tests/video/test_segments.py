@@ -277,12 +277,24 @@ def test_a_part_that_is_not_finished_leaves_no_file(tmp_path):
         ("film.webm", "h264", None, "vp9, av1"),
         ("film.mp4", "divx", None, "h264, h265"),
         ("film.mkv", "ffv1", 20, "--crf"),
+        ("film.mkv", "av1", 0, r"av1 takes 1 to 63 \(--crf\), not 0"),
+        ("film.mp4", "h265", 52, "0 to 51"),
+        ("film.mp4", "h265", None, "64x48 pixels"),
     ],
 )
 def test_what_does_not_go_together_is_refused(tmp_path, name, codec, crf, words):
     write_film(tmp_path / "film.mp4", pictures(1))
     with pytest.raises(VideoError, match=words):
         Encoding.choose(Film(tmp_path / "film.mp4"), name, codec, crf)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_frame_rate_beyond_all_reason_changes_nothing(tmp_path, joined, codec):
+    source = tmp_path / "film.mkv"
+    # Matroska counts milliseconds, and takes the rate from the stream.
+    write_film(source, pictures(6, height=64), codec="ffv1", rate=12800)
+    output, _ = joined(source, "film.mkv", [6], codec)
+    assert [round(25 * time) for time in read_film(output)[0]] == list(range(6))
 
 
 @pytest.mark.parametrize("name", ["film.mp4", "film.mov"])
@@ -305,7 +317,7 @@ def test_the_last_frame_lasts_as_long_as_before(tmp_path, joined, name):
 
 def test_players_of_apple_take_h265(tmp_path, joined):
     source = tmp_path / "film.mp4"
-    write_film(source, pictures(3))
+    write_film(source, pictures(3, height=64))
     output, _ = joined(source, "film.mp4", [3], "h265")
     with av.open(str(output)) as container:
         assert container.streams.video[0].codec_context.codec_tag == "hvc1"
