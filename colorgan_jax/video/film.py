@@ -68,7 +68,9 @@ class Film:
       start: what its time stamps say where it begins, in seconds.
       stream_index: which stream of the file it is.
       sample_aspect_ratio: width of a pixel by its height; None if the file does not say.
-      quarter_turns: how often players turn the frames by 90 degrees, counterclockwise.
+      display_matrix: how players turn and mirror the frames, as FFmpeg says it; None if
+        they do not.
+      quarter_turns: how often they turn them by 90 degrees, counterclockwise.
       remarks: what was found while frames were read, in parts of sentences.
     """
 
@@ -110,7 +112,13 @@ class Film:
         picture = first.picture
         self.height, self.width = picture.height, picture.width
         self.bits = max(component.bits for component in picture.format.components)
-        self.quarter_turns = round(picture.rotation / 90) % 4
+        self.display_matrix: tuple[int, ...] | None = None
+        self.quarter_turns = 0
+        if matrix := picture.side_data.get("DISPLAYMATRIX"):
+            self.display_matrix = tuple(np.frombuffer(matrix, np.int32).tolist())
+            # Of its second row, which mirroring left and right does not change.
+            x, y = self.display_matrix[3:5]
+            self.quarter_turns = round(math.atan2(x, y) / (math.pi / 2)) % 4
         self._is_rgb = picture.format.is_rgb
         self._is_interlaced = picture.interlaced_frame
 

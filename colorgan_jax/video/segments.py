@@ -209,6 +209,8 @@ class _Joint:
             )
         # From this, MP4 and MOV take the units of their time stamps.
         pictures.time_base = self._film.time_base
+        # Time codes need to know the rate.
+        pictures.codec_context.framerate = self._film.frame_rate or Fraction(0)
         if pictures.codec_context.name == "hevc" and self._result.format.name in (
             "mp4",
             "mov",
@@ -223,8 +225,8 @@ class _Joint:
                 copies[stream.index] = copy
         if self._film.sample_aspect_ratio:
             pictures.sample_aspect_ratio = self._film.sample_aspect_ratio
-        if self._film.quarter_turns:
-            pictures.set_display_rotation(90 * self._film.quarter_turns)
+        if self._film.display_matrix:
+            pictures.set_display_matrix(self._film.display_matrix)
         self._describe_all(comment)
         packets = heapq.merge(
             self._pictures(segments, pictures),
@@ -238,6 +240,8 @@ class _Joint:
     def _copy(self, stream: Stream) -> Stream | None:
         """A stream of the result that is like one of the film; None if it takes none."""
         format = self._result.format.name
+        if stream.type == "data" and "timecode" in stream.metadata:
+            return None  # It is among what describes the pictures, too.
         if format == "matroska" and (attachment := self._attachment(stream)):
             self._result.add_attachment(*attachment)
             return None
@@ -272,7 +276,7 @@ class _Joint:
             with av.open(io.BytesIO(), "w", format=format) as trial:
                 copy = trial.add_stream_from_template(stream, opaque=True)
                 trial.start_encoding()
-                if stream.type == "audio":
+                if stream.type in ("audio", "data"):
                     with self._first_packet(stream) as packet:
                         packet.stream = copy
                         packet.pts = packet.dts = 0

@@ -195,6 +195,37 @@ def test_the_turn_is_kept(tmp_path, joined):
     assert np.abs(read_film(output)[1].astype(int) - pictures(3)).mean() < 6
 
 
+@pytest.mark.parametrize("name", ["film.mp4", "film.mov", "film.mkv"])
+def test_a_mirror_is_kept(tmp_path, joined, name):
+    source = tmp_path / "film.mp4"
+    write_film(
+        source,
+        pictures(3),
+        describe=lambda container, stream: stream.set_display_rotation(0, hflip=True),
+    )
+    output, _ = joined(source, name, [3])
+    before, after = Film(source), Film(output)
+    assert before.display_matrix is not None and before.quarter_turns == 0
+    assert after.display_matrix == before.display_matrix
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.mov", "film.mkv"])
+def test_the_time_code_is_kept(tmp_path, joined, name):
+    source = tmp_path / "film.mov"
+    write_film(
+        source,
+        pictures(10),
+        describe=lambda container, stream: stream.metadata.update(
+            timecode="01:02:03:04"
+        ),
+    )
+    output, remarks = joined(source, name, [10])
+    assert remarks == []
+    with av.open(str(output)) as container:
+        found = container.streams.video[0].metadata
+        assert {key.lower(): found[key] for key in found}["timecode"] == "01:02:03:04"
+
+
 def test_a_part_begins_at_zero_with_its_sound(full_film, joined):
     output, _ = joined(full_film, "film.mkv", [10], start=0.2, end=0.6)
     times, _ = read_film(output)
