@@ -25,6 +25,7 @@ def write_film(
     time_base=Fraction(1, 12800),
     codec="libx264",
     pixel_format="yuv420p",
+    rate=RATE,
     sound=False,
     describe=lambda container, stream: None,
     options=(),
@@ -38,19 +39,23 @@ def write_film(
       time_base: seconds.
       codec: an encoder of FFmpeg.
       pixel_format: FFmpeg's.
-      sound: whether there is some, too.
+      rate: of frames, that the file tells.
+      sound: whether there is some, too, or an encoder of it.
       describe: called with the container and the stream of pictures before all else.
       options: of the encoder.
     """
     step = int(1 / (RATE * time_base))
     pts = [step * i for i in range(len(frames))] if pts is None else pts
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=RATE, options=dict(options))
+        stream = container.add_stream(codec, rate=rate, options=dict(options))
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = pixel_format
         stream.codec_context.time_base = time_base
         if sound:
-            heard = container.add_stream("aac", rate=8000, layout="mono")
+            encoder, sound_rate, layout = (
+                ("aac", 8000, "mono") if sound is True else (sound, 48000, "stereo")
+            )
+            heard = container.add_stream(encoder, rate=sound_rate, layout=layout)
         describe(container, stream)
         for time, pixels in zip(pts, frames, strict=True):
             name = "rgb24" if pixels.itemsize == 1 else "rgb48le"
@@ -61,11 +66,13 @@ def write_film(
         container.mux(stream.encode(None))
         if sound:
             seconds = float((pts[-1] + step) * time_base)
-            noise = np.random.default_rng(0).normal(0, 0.1, int(8000 * seconds))
-            tone = av.AudioFrame.from_ndarray(
-                noise.astype(np.float32)[None], format="fltp", layout="mono"
+            noise = np.random.default_rng(0).normal(
+                0, 0.1, (heard.channels, int(sound_rate * seconds))
             )
-            tone.sample_rate = 8000
+            tone = av.AudioFrame.from_ndarray(
+                noise.astype(np.float32), format="fltp", layout=layout
+            )
+            tone.sample_rate = sound_rate
             container.mux(heard.encode(tone))
             container.mux(heard.encode(None))
 

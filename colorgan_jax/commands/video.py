@@ -183,7 +183,7 @@ def _run(options: argparse.Namespace) -> int:
                     left = (
                         ""
                         if total is None
-                        else f", {clock((total - done) / rate)} left"
+                        else f", {clock(max(0, total - done) / rate)} left"
                     )
                     progress.print_line(done, f"{rate:.1f} frames/s{left}")
 

@@ -139,18 +139,19 @@ def colorize_film(
     with contextlib.closing(outcomes):
         while (first := next(outcomes, None)) is not None:
             others = itertools.islice(outcomes, SEGMENT_FRAMES - 1)
-            pts = []
+            pts, last = [], first[0]
             with SegmentWriter(folder, encoding) as writer:
                 for frame, prepared in itertools.chain([first], others):
                     if isinstance(prepared, PhotoError):
                         raise prepared
                     writer.write(prepared)
+                    last = frame
                     pts.append(frame.pts)
                     done += 1
                     advance(done)
                 state = states.pop(pts[-1], stabilizer.state)
                 path = _segment_path(folder, len(segments))
-                segment = Segment(path, np.array(pts))
+                segment = Segment(path, np.array(pts), last.duration)
                 _keep(segment, state)
                 writer.finish(path)
             segments.append(segment)
@@ -187,7 +188,7 @@ def _keep(segment: Segment, state: State | None) -> None:
     """Writes what it takes to go on after a part."""
     assert state is not None
     content = io.BytesIO()
-    np.savez(content, pts=segment.pts, **vars(state))
+    np.savez(content, pts=segment.pts, duration=segment.duration, **vars(state))
     replace_file(segment.path.with_suffix(".npz"), content.getvalue())
 
 
@@ -199,7 +200,7 @@ def _finished_segments(folder: Path) -> tuple[list[Segment], State | None]:
         path = _segment_path(folder, len(segments))
         try:
             with np.load(path.with_suffix(".npz")) as kept:
-                segment = Segment(path, kept["pts"])
+                segment = Segment(path, kept["pts"], int(kept["duration"]))
                 if not segment.is_whole():
                     break
                 state = State(kept["L"], kept["ab"], kept["age"])

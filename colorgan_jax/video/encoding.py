@@ -27,29 +27,40 @@ class Codec:
       deep_pixel_format: of films of more; None where it has no more than 8.
       crf: its constant rate factor, for results that look like their source; None where it
         has none.
+      crfs: the least and the greatest that there is.
       options: others of the encoder.
+      smallest: pixels of a side.
+      highest_rate: frames a second that it may be told; None for any.
     """
 
     encoder: str
     pixel_format: str = "yuv420p"
     deep_pixel_format: str | None = "yuv420p10le"
     crf: int | None = None
+    crfs: tuple[int, int] = (0, 51)
     options: tuple[tuple[str, str], ...] = ()
+    smallest: int = 1
+    highest_rate: int | None = None
 
 
 CODECS = {
     # With its macroblock tree the same frames are not encoded into the same bytes: what it
     # takes depends on what was in the memory before.
     "h264": Codec("libx264", crf=18, options=(("x264-params", "mbtree=0"),)),
-    "h265": Codec("libx265", crf=20, options=(("x265-params", "log-level=error"),)),
+    # Of smaller frames it writes beyond its memory.
+    "h265": Codec(
+        "libx265", crf=20, options=(("x265-params", "log-level=error"),), smallest=64
+    ),
     # At a rate of 0 the factor alone decides.
     "vp9": Codec(
         "libvpx-vp9",
         deep_pixel_format=None,
         crf=24,
+        crfs=(0, 63),
         options=(("b", "0"), ("row-mt", "1"), ("cpu-used", "4")),
     ),
-    "av1": Codec("libsvtav1", crf=25),
+    # It takes 0 for its own default.
+    "av1": Codec("libsvtav1", crf=25, crfs=(1, 63), highest_rate=240),
     "ffv1": Codec("ffv1"),
     "prores": Codec("prores_ks", "yuv422p10le", "yuv422p10le"),
 }
@@ -108,7 +119,7 @@ class Encoding:
 
         Raises:
           VideoError: there is no such container, or it does not hold the codec, or the
-            codec has no such factor.
+            codec has no such factor or takes no such frames.
         """
         extension = Path(output).suffix.lower()
         if extension not in CONTAINERS:
@@ -127,6 +138,15 @@ class Encoding:
             )
         if crf is not None and CODECS[codec].crf is None:
             raise VideoError(f"{codec} has no constant rate factor (--crf).")
+        least, greatest = CODECS[codec].crfs
+        if crf is not None and not least <= crf <= greatest:
+            raise VideoError(f"{codec} takes {least} to {greatest} (--crf), not {crf}.")
+        smallest = CODECS[codec].smallest
+        if min(film.height, film.width) < smallest:
+            raise VideoError(
+                f"{film.path} has {film.width}x{film.height} pixels, and {codec} takes no"
+                f" less than {smallest}x{smallest}: try another --codec."
+            )
         return cls(film, codec, crf)
 
     @property
@@ -182,9 +202,11 @@ class Encoding:
         options = dict(codec.options)
         if codec.crf is not None:
             options["crf"] = str(self.crf if self.crf is not None else codec.crf)
-        stream: Any = container.add_stream(
-            codec.encoder, rate=film.frame_rate or Fraction(25), options=options
-        )
+        # Some files say far more than their times allow, and libvpx takes no such rate.
+        rate = min(film.frame_rate or Fraction(25), 1 / film.time_base)
+        if codec.highest_rate is not None:
+            rate = min(rate, Fraction(codec.highest_rate))
+        stream: Any = container.add_stream(codec.encoder, rate=rate, options=options)
         stream.height, stream.width = _even(film.height), _even(film.width)
         stream.pix_fmt = self.pixel_format
         context = stream.codec_context

@@ -22,6 +22,8 @@ from colorgan_jax.errors import VideoError
 
 # What FFmpeg calls its readers of single pictures ends or begins like this.
 _PICTURES = ("image2", "_pipe")
+# And its reader of texts, which it shows as a terminal would.
+_TEXT = "tty"
 # AVCOL_SPC_* of films that say nothing: players take BT.709 from 720 rows on, else BT.601.
 _UNSPECIFIED, _RGB, _BT709, _BT601 = 2, 0, 1, 6
 _HD_ROWS = 720
@@ -41,11 +43,13 @@ class Frame:
 
     Attributes:
       pts: its time stamp, in units of `Film.time_base`; no two frames have the same.
+      duration: for how long it is shown, in the same units.
       time: seconds from the film's beginning.
       picture: as it was decoded; `Film.pixels` reads it.
     """
 
     pts: int
+    duration: int
     time: float
     picture: VideoFrame
 
@@ -57,14 +61,16 @@ class Film:
       path: of its file.
       height: of the frames as they are stored, before they are turned.
       width: the same.
-      bits: of each sample: 8, or more.
+      bits: of each sample: mostly 8, or more.
       time_base: seconds of a unit of time stamps.
       frame_rate: frames a second, on average; None if the file does not say.
       duration: seconds; None if the file does not say.
       start: what its time stamps say where it begins, in seconds.
       stream_index: which stream of the file it is.
       sample_aspect_ratio: width of a pixel by its height; None if the file does not say.
-      quarter_turns: how often players turn the frames by 90 degrees, counterclockwise.
+      display_matrix: how players turn and mirror the frames, as FFmpeg says it; None if
+        they do not.
+      quarter_turns: how often they turn them by 90 degrees, counterclockwise.
       remarks: what was found while frames were read, in parts of sentences.
     """
 
@@ -79,7 +85,9 @@ class Film:
         with self.open() as container:
             stream = _picture_stream(container)
             if stream is None:
-                raise VideoError(f"{path} has sound, but no pictures to colorize.")
+                raise VideoError(f"{path} has no moving pictures to colorize.")
+            if container.format.name == _TEXT:
+                raise VideoError(f"{path} is no film, or is damaged.")
             if any(kind in container.format.name for kind in _PICTURES):
                 raise VideoError(f"{path} is a photo, not a film: colorgan colorize.")
             assert stream.time_base is not None
@@ -87,6 +95,7 @@ class Film:
             self.time_base = stream.time_base
             self.frame_rate = stream.average_rate or stream.guessed_rate
             self.duration = _duration(container, stream)
+            self._stated_end = _stated_end(container, stream)
             self.start = (container.start_time or 0) / 1_000_000
             context = stream.codec_context
             self.sample_aspect_ratio = stream.sample_aspect_ratio
@@ -103,7 +112,13 @@ class Film:
         picture = first.picture
         self.height, self.width = picture.height, picture.width
         self.bits = max(component.bits for component in picture.format.components)
-        self.quarter_turns = round(picture.rotation / 90) % 4
+        self.display_matrix: tuple[int, ...] | None = None
+        self.quarter_turns = 0
+        if matrix := picture.side_data.get("DISPLAYMATRIX"):
+            self.display_matrix = tuple(np.frombuffer(matrix, np.int32).tolist())
+            # Of its second row, which mirroring left and right does not change.
+            x, y = self.display_matrix[3:5]
+            self.quarter_turns = round(math.atan2(x, y) / (math.pi / 2)) % 4
         self._is_rgb = picture.format.is_rgb
         self._is_interlaced = picture.interlaced_frame
 
@@ -161,9 +176,8 @@ class Film:
         """
         if since is not None or start > 0:
             found = self._decode(start, end, since, seeks=True)
-            first = next(found, None)
             # Where a file leads to another frame than it says, it is read from the start.
-            if first is not None and (since is None or first.pts == since):
+            if (first := next(found, None)) is not None:
                 yield first
                 yield from found
                 return
@@ -172,6 +186,10 @@ class Film:
     def _decode(
         self, start: float, end: float, since: int | None, *, seeks: bool
     ) -> Iterator[Frame]:
+        """The same, of the file from its beginning, or from where it says they are.
+
+        In the latter case there are none if the first is not among what is found there.
+        """
         with self.open() as container:
             stream = _picture_stream(container)
             assert stream is not None
@@ -182,33 +200,54 @@ class Film:
                     if since is not None
                     else math.floor((start + self.start) / self.time_base)
                 )
-                with _as_video_error(self.path):
+                try:
                     container.seek(earliest, stream=stream)
+                except FFmpegError:  # Streams without a container cannot.
+                    return
             last: int | None = None
-            time = 0.0
+            time = end_of_last = 0.0
+            is_found = not seeks
             pictures = self._pictures(container, stream)
             if self._is_interlaced:
                 pictures = _deinterlace(pictures, self.time_base)
             for picture in pictures:
                 pts = picture.pts
+                if pts is None and last is None and seeks:
+                    return  # It could be any.
                 if pts is None or (last is not None and pts <= last):
                     pts = self._next_pts(last)
                 last = pts
                 time = float(pts * self.time_base) - self.start
+                duration = picture.duration or self._frame_duration
+                end_of_last = time + float(duration * self.time_base)
                 if time >= end - TOLERANCE:
                     return
-                if pts >= since if since is not None else time >= start - TOLERANCE:
-                    yield Frame(pts, time, picture)
-        if self.duration is not None and time < self.duration - _CUT_OFF:
+                if since is not None:
+                    is_found = is_found or pts == since
+                    is_wanted = pts >= since
+                else:
+                    is_found = is_found or time <= start + TOLERANCE
+                    is_wanted = time >= start - TOLERANCE
+                if is_wanted:
+                    if not is_found:
+                        return
+                    yield Frame(pts, duration, time, picture)
+        stated = self._stated_end
+        if stated is not None and end_of_last < stated - _CUT_OFF:
             self.remarks[
-                f"it ends at {clock(time)}, before the {clock(self.duration)} that it says"
+                f"it ends at {clock(time)}, before the {clock(stated)} that it says"
             ] = None
 
     def _next_pts(self, last: int | None) -> int:
         if last is None:
             return round(self.start / self.time_base)
+        return last + self._frame_duration
+
+    @property
+    def _frame_duration(self) -> int:
+        """Of a frame where nothing else is known."""
         rate = self.frame_rate or 25
-        return last + max(1, round(1 / (rate * self.time_base)))
+        return max(1, round(1 / (rate * self.time_base)))
 
     def _pictures(
         self, container: InputContainer, stream: VideoStream
@@ -223,16 +262,20 @@ class Film:
             except FFmpegError as error:
                 self.remarks[f"it cannot be read beyond {clock(time)} ({error})"] = None
                 packet = None
-            if packet is None:
-                break
             try:
-                pictures = packet.decode()
+                # At last what the decoder holds, which it may have given up already.
+                pictures = packet.decode() if packet else stream.decode()
+            except EOFError:
+                break
             except FFmpegError:
                 damaged.append(time)
-                continue
+                pictures = []
             for picture in pictures:
-                time = (picture.time or self.start) - self.start
+                if picture.pts is not None:
+                    time = float(picture.pts * self.time_base) - self.start
                 yield picture
+            if packet is None:
+                break
         if damaged:
             count = "1 packet" if len(damaged) == 1 else f"{len(damaged)} packets"
             place = clock(damaged[0])
@@ -253,7 +296,7 @@ class Film:
             # The size may change in the middle of a film.
             width=self.width,
             height=self.height,
-            format="rgb24" if self.bits == 8 else "rgb48le",
+            format="rgb24" if self.bits <= 8 else "rgb48le",
             src_colorspace=self.swscale_matrix,
             dst_colorspace=self.swscale_matrix,
             src_color_range=_FULL if self._is_rgb else self.swscale_range,
@@ -269,9 +312,14 @@ class Film:
           VideoError: it cannot be read.
         """
         with _as_video_error(self.path):
-            container = av.open(os.fspath(self.path), metadata_errors="replace")
+            container = av.open(file_url(self.path), metadata_errors="replace")
         with container:
             yield container
+
+
+def file_url(path: str | os.PathLike) -> str:
+    """A path as FFmpeg takes it: a colon in its name would else end that of a protocol."""
+    return f"file:{os.fspath(path)}"
 
 
 def clock(seconds: float) -> str:
@@ -312,7 +360,9 @@ def _pull(graph: Graph, time_base: Fraction) -> Iterator[VideoFrame]:
             return
         if picture.pts is not None and picture.time_base is not None:
             # In units of its own.
-            picture.pts = round(picture.pts * picture.time_base / time_base)
+            unit = picture.time_base / time_base
+            picture.pts = round(picture.pts * unit)
+            picture.duration = round(picture.duration * unit)
             picture.time_base = time_base
         yield picture
 
@@ -331,6 +381,20 @@ def _duration(container: InputContainer, stream: VideoStream) -> float | None:
     if container.duration:
         return container.duration / 1_000_000
     return None
+
+
+def _stated_end(container: InputContainer, stream: VideoStream) -> float | None:
+    """The duration of the pictures alone; None if the file does not say."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    if len(container.streams) == 1:
+        return _duration(container, stream)
+    # Matroska's, of most programs that write it.
+    try:
+        hours, minutes, seconds = map(float, stream.metadata["DURATION"].split(":"))
+    except (KeyError, ValueError):
+        return None
+    return 3600 * hours + 60 * minutes + seconds
 
 
 @contextlib.contextmanager

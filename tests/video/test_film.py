@@ -164,6 +164,69 @@ def write_sound(path):
         container.mux(stream.encode(None))
 
 
+def test_a_part_has_all_its_frames_in_a_stream_without_an_index(film_of):
+    film = film_of(pictures(50), name="film.ts", options=[("g", "12")])
+    frames = list(film.frames())
+    # Where MPEG-TS is entered, frames are missing up to the next key frame.
+    for first in (13, 25, 30):
+        later = list(film.frames(start=frames[first].time))
+        assert [frame.pts for frame in later] == [frame.pts for frame in frames[first:]]
+
+
+def test_a_stream_without_a_container_is_read_from_its_beginning(film_of):
+    film = film_of(pictures(30), name="film.h264")
+    pts = [frame.pts for frame in film.frames()]
+    assert len(pts) == 30
+    assert [frame.pts for frame in film.frames(since=pts[20])] == pts[20:]
+    assert len(list(film.frames(start=0.4))) == 20
+
+
+def test_frames_last_as_long_as_the_file_says(film_of):
+    film = film_of(pictures(4), name="film.mp4", options=[("bf", "0")])
+    assert {frame.duration * film.time_base for frame in film.frames()} == {
+        Fraction(1, 25)
+    }
+
+
+def test_sound_that_goes_on_is_no_cut_off_film(tmp_path):
+    path = tmp_path / "film.mkv"
+    write_film(tmp_path / "short.mkv", pictures(10))
+    write_film(tmp_path / "long.mkv", pictures(2), pts=[0, 5 * 12800], sound=True)
+    with (
+        av.open(str(tmp_path / "short.mkv")) as short,
+        av.open(str(tmp_path / "long.mkv")) as long,
+        av.open(str(path), "w") as container,
+    ):
+        parts = [(short, short.streams.video[0]), (long, long.streams.audio[0])]
+        copies = [
+            container.add_stream_from_template(stream, opaque=True)
+            for _, stream in parts
+        ]
+        for (source, stream), copy in zip(parts, copies, strict=True):
+            for packet in source.demux(stream):
+                if packet.size:
+                    packet.stream = copy
+                    container.mux(packet)
+    film = Film(path)
+    assert film.duration > 5
+    assert len(list(film.frames())) == 10 and not film.remarks
+
+
+def test_fewer_than_8_bits_are_8(film_of):
+    film = film_of(pictures(2), name="film.mov", codec="qtrle", pixel_format="rgb555be")
+    pixels = all_pixels(film)
+    assert pixels.dtype == np.uint8
+    # 32 levels, and swscale's dither.
+    assert np.abs(pixels.astype(int) - pictures(2)).max() <= 16
+
+
+def test_a_colon_in_a_name_is_of_no_protocol(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_film("film.mp4", pictures(4))
+    (tmp_path / "film.mp4").rename("Film: the first.mp4")
+    assert len(list(Film("Film: the first.mp4").frames())) == 4
+
+
 def write_start(path):
     """Of an MP4 whose index is at its end."""
     write_film(path, pictures(20))
@@ -179,7 +242,8 @@ def write_start(path):
         ("empty.mp4", lambda path: path.write_bytes(b""), "no film"),
         ("text.mp4", lambda path: path.write_text("text\n" * 999), "no film"),
         ("cut.mp4", write_start, "no film"),
-        ("sound.m4a", write_sound, "no pictures"),
+        ("sound.m4a", write_sound, "no moving pictures"),
+        ("notes.txt", lambda path: path.write_text("text\n" * 999), "no film"),
         ("photo.png", lambda path: Image.new("L", (9, 9)).save(path), "is a photo"),
     ],
 )

@@ -5,7 +5,9 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from film_clips import packets, pictures, read_film, write_film
+from PIL import Image
 
 from colorgan_jax.errors import OutputError, VideoError
 from colorgan_jax.video.encoding import CODECS, Encoding
@@ -25,7 +27,9 @@ def encode(film, folder, encoding, lengths, **times):
                 writer.write(encoding.prepare(pixels, frame.pts))
                 pts.append(frame.pts)
             writer.finish(folder / f"{number}.mkv")
-        segments.append(Segment(folder / f"{number}.mkv", np.array(pts)))
+        segments.append(
+            Segment(folder / f"{number}.mkv", np.array(pts), frame.duration)
+        )
         assert segments[-1].is_whole()
     return segments
 
@@ -191,6 +195,37 @@ def test_the_turn_is_kept(tmp_path, joined):
     assert np.abs(read_film(output)[1].astype(int) - pictures(3)).mean() < 6
 
 
+@pytest.mark.parametrize("name", ["film.mp4", "film.mov", "film.mkv"])
+def test_a_mirror_is_kept(tmp_path, joined, name):
+    source = tmp_path / "film.mp4"
+    write_film(
+        source,
+        pictures(3),
+        describe=lambda container, stream: stream.set_display_rotation(0, hflip=True),
+    )
+    output, _ = joined(source, name, [3])
+    before, after = Film(source), Film(output)
+    assert before.display_matrix is not None and before.quarter_turns == 0
+    assert after.display_matrix == before.display_matrix
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.mov", "film.mkv"])
+def test_the_time_code_is_kept(tmp_path, joined, name):
+    source = tmp_path / "film.mov"
+    write_film(
+        source,
+        pictures(10),
+        describe=lambda container, stream: stream.metadata.update(
+            timecode="01:02:03:04"
+        ),
+    )
+    output, remarks = joined(source, name, [10])
+    assert remarks == []
+    with av.open(str(output)) as container:
+        found = container.streams.video[0].metadata
+        assert {key.lower(): found[key] for key in found}["timecode"] == "01:02:03:04"
+
+
 def test_a_part_begins_at_zero_with_its_sound(full_film, joined):
     output, _ = joined(full_film, "film.mkv", [10], start=0.2, end=0.6)
     times, _ = read_film(output)
@@ -273,12 +308,89 @@ def test_a_part_that_is_not_finished_leaves_no_file(tmp_path):
         ("film.webm", "h264", None, "vp9, av1"),
         ("film.mp4", "divx", None, "h264, h265"),
         ("film.mkv", "ffv1", 20, "--crf"),
+        ("film.mkv", "av1", 0, r"av1 takes 1 to 63 \(--crf\), not 0"),
+        ("film.mp4", "h265", 52, "0 to 51"),
+        ("film.mp4", "h265", None, "64x48 pixels"),
     ],
 )
 def test_what_does_not_go_together_is_refused(tmp_path, name, codec, crf, words):
     write_film(tmp_path / "film.mp4", pictures(1))
     with pytest.raises(VideoError, match=words):
         Encoding.choose(Film(tmp_path / "film.mp4"), name, codec, crf)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_frame_rate_beyond_all_reason_changes_nothing(tmp_path, joined, codec):
+    source = tmp_path / "film.mkv"
+    # Matroska counts milliseconds, and takes the rate from the stream.
+    write_film(source, pictures(6, height=64), codec="ffv1", rate=12800)
+    output, _ = joined(source, "film.mkv", [6], codec)
+    assert [round(25 * time) for time in read_film(output)[0]] == list(range(6))
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.mov"])
+def test_times_are_exact_in_the_units_of_the_film(tmp_path, joined, name):
+    source = tmp_path / "film.mov"
+    pts = [1001 * i for i in range(12)]
+    write_film(source, pictures(12), pts=pts, time_base=Fraction(1, 30000))
+    output, _ = joined(source, name, (5, 7))
+    assert read_film(output)[0] == [Fraction(1001 * i, 30000) for i in range(12)]
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.mkv", "film.mov", "film.webm"])
+def test_the_last_frame_lasts_as_long_as_before(tmp_path, joined, name):
+    source = tmp_path / "film.mp4"
+    write_film(source, pictures(10))
+    output, _ = joined(source, name, (4, 6))
+    with av.open(str(output)) as container:
+        assert container.duration == 400_000
+
+
+def test_players_of_apple_take_h265(tmp_path, joined):
+    source = tmp_path / "film.mp4"
+    write_film(source, pictures(3, height=64))
+    output, _ = joined(source, "film.mp4", [3], "h265")
+    with av.open(str(output)) as container:
+        assert container.streams.video[0].codec_context.codec_tag == "hvc1"
+
+
+@pytest.mark.parametrize(
+    ("codec", "name"),
+    [("libopus", "film.mov"), ("pcm_f32le", "film.mp4"), ("ac3", "film.webm")],
+)
+def test_sound_that_a_container_does_not_hold_is_left_out(
+    tmp_path, joined, codec, name
+):
+    source = tmp_path / "film.mkv"
+    write_film(source, pictures(5), sound=codec)
+    output, (remark,) = joined(source, name, [5])
+    name_of_codec = codec.removeprefix("lib")
+    assert f"sound (stream 1, {name_of_codec})" in remark and ".mkv" in remark
+    with av.open(str(output)) as container:
+        assert [stream.type for stream in container.streams] == ["video"]
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.mkv", "film.mov"])
+def test_a_cover_stays_a_cover(tmp_path, joined, name):
+    source = tmp_path / "film.mkv"
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "cover.png")
+    cover = (tmp_path / "cover.png").read_bytes()
+    write_film(
+        source,
+        pictures(5),
+        describe=lambda container, stream: container.add_attachment(
+            "cover.png", "image/png", cover
+        ),
+    )
+    output, remarks = joined(source, name, [5])
+    with av.open(str(output)) as container:
+        covers = container.streams.video[1:]
+        contents = [bytes(next(container.demux(stream))) for stream in covers]
+        assert all(s.disposition & Disposition.attached_pic for s in covers)
+    if name == "film.mov":
+        assert contents == [] and "a cover" in remarks[0]
+    else:
+        assert contents == [cover] and remarks == []
 
 
 @pytest.mark.parametrize("codec", CODECS)
