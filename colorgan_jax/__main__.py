@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         import_torch,
         page,
         survey,
+        video,
     )
     from colorgan_jax.compilation import enable_compilation_cache
     from colorgan_jax.paths import set_up_buckets
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import_torch.add_parser(commands)
     page.add_parsers(commands)
     survey.add_parser(commands)
+    video.add_parser(commands)
     options, more = parser.parse_known_args(arguments)
     if "beam_options" in options:
         options.beam_options = more

@@ -77,6 +77,7 @@ def colorize_photos(
     write: Callable[[Item, Photo], Value],
     count_pixels: Callable[[Item], int] = count_pixels,
     hints: Callable[[Item], Hints | None] = lambda photo: None,
+    refine: Callable[[Item, np.ndarray, np.ndarray], np.ndarray] | None = None,
     reference: Reference | None = None,
     saturation: float = 1.0,
 ) -> Generator[tuple[Item, Value | PhotoError], None, None]:
@@ -92,6 +93,9 @@ def colorize_photos(
       write: called in threads with what stands for the photo, and with it in color.
       count_pixels: as for `read_ahead`; a photo is in memory until it is written.
       hints: of a photo, as for `inference.colorize_photo`.
+      refine: called in order, in the thread that draws from the result, with what stands
+        for the photo, what the network sees of it (`Gray.seen`) and the colors that it
+        predicts; returns those to use, at the same size.
       reference: of all photos, as for `inference.colorize`.
       saturation: as for `inference.colorize`.
 
@@ -119,6 +123,8 @@ def colorize_photos(
             params, seen, reference=reference, saturation=saturation
         )
         for (place, (photo, gray)), ab in zip(readable.items(), colors, strict=True):
+            if refine is not None:
+                ab = refine(photo, gray.seen, ab)
             group.futures[place] = threads.submit(finish, photo, gray, ab)
 
     def finish(photo: Item, gray: Gray, ab: np.ndarray) -> Value:

@@ -23,6 +23,10 @@ class OutputError(PhotoError):
     """A result cannot be written (full disk, no permission): neither could the next."""
 
 
+class VideoError(ColorganError, ValueError):
+    """A film that cannot be read or written."""
+
+
 class HintsError(ColorganError, ValueError):
     """Hints, or a file of them, that cannot be used."""
 

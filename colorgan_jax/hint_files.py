@@ -26,7 +26,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,9 +44,23 @@ _SPOTS_OF_STROKE = 25
 _SPOTS_OF_SIDE = 5
 # Of one file: colorizing takes time and memory for each.
 _MOST_SPOTS = 256
+# Of a film's frames, in seconds.
+_LATEST_TIME = 1e6
 
 # x, y and radius
 _Spot = tuple[float, float, float]
+
+
+class KeyFrame(NamedTuple):
+    """Hints for one frame of a film.
+
+    Attributes:
+      time: seconds from the film's beginning: the frame that is shown then.
+      hints: for that frame.
+    """
+
+    time: float
+    hints: Hints
 
 
 def read_hints(path: str | os.PathLike) -> Hints:
@@ -55,6 +69,41 @@ def read_hints(path: str | os.PathLike) -> Hints:
     Raises:
       HintsError: it cannot be read, or is no such file; says what is wrong where.
     """
+    content = _read_json(path)
+    try:
+        _check_content(content, "hints")
+        return _hints(content["hints"])
+    except HintsError as error:
+        raise HintsError(f"{path}: {error}") from error
+
+
+def read_film_hints(path: str | os.PathLike) -> list[KeyFrame]:
+    """Reads a file of hints for a film, in the order of their times.
+
+    In place of "hints" it has
+
+        "frames": [{"time": 12.5, "hints": [...]}, ...]
+
+    with times in seconds from the film's beginning.
+
+    Raises:
+      HintsError: as `read_hints`.
+    """
+    content = _read_json(path)
+    try:
+        _check_content(content, "frames")
+        return sorted(
+            (
+                _key_frame(number, frame)
+                for number, frame in enumerate(content["frames"], start=1)
+            ),
+            key=lambda frame: frame.time,
+        )
+    except HintsError as error:
+        raise HintsError(f"{path}: {error}") from error
+
+
+def _read_json(path: str | os.PathLike) -> Any:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -62,7 +111,7 @@ def read_hints(path: str | os.PathLike) -> Hints:
     except UnicodeDecodeError as error:
         raise HintsError(f"{path} is no file of hints: it is not text.") from error
     try:
-        content = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         problem = (
             f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
@@ -70,23 +119,43 @@ def read_hints(path: str | os.PathLike) -> Hints:
         raise HintsError(
             f"{path} is no file of hints: it is not JSON{problem and f' ({problem})'}."
         ) from error
-    try:
-        return _hints(content)
-    except HintsError as error:
-        raise HintsError(f"{path}: {error}") from error
 
 
-def _hints(content: Any) -> Hints:
-    _check_keys("the file", content, required=("version", "hints"))
+def _check_content(content: Any, key: str) -> None:
+    """Refuses a file without a list under this key, and of another version."""
+    if key == "hints" and isinstance(content, dict) and "frames" in content:
+        raise HintsError("its hints are for a film (colorgan video).")
+    if key == "frames" and isinstance(content, dict) and "hints" in content:
+        raise HintsError(
+            'its hints are for a photo: for a film they stand in "frames".'
+        )
+    _check_keys("the file", content, required=("version", key))
     if content["version"] != _VERSION:
         raise HintsError(
             f"its version is {content['version']!r}, but this release reads {_VERSION}."
         )
-    if not isinstance(content["hints"], list):
-        raise HintsError('"hints" is not a list.')
+    _check_list(content, key)
+
+
+def _check_list(content: dict[str, Any], key: str) -> None:
+    if not isinstance(content[key], list):
+        raise HintsError(f'"{key}" is not a list.')
+
+
+def _key_frame(number: int, frame: Any) -> KeyFrame:
+    try:
+        _check_keys("it", frame, required=("time", "hints"))
+        _check_list(frame, "hints")
+        (time,) = _numbers([frame["time"]], "time", 1, 0, _LATEST_TIME)
+        return KeyFrame(time, _hints(frame["hints"]))
+    except HintsError as error:
+        raise HintsError(f"frame {number}: {error}") from error
+
+
+def _hints(content: list[Any]) -> Hints:
     spots: list[_Spot] = []
     colors = []
-    for number, hint in enumerate(content["hints"], start=1):
+    for number, hint in enumerate(content, start=1):
         try:
             color = _color(hint)
             covered = list(_spots(hint))

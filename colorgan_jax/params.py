@@ -43,7 +43,8 @@ from colorgan_jax.paths import (
 Params = Mapping[str, Mapping[str, jax.Array | np.ndarray]]
 
 PARAMS_FILE = "params.safetensors"
-# The parameters that come with this package (docs/model-card.md).
+# The parameters that come with this package (docs/model-card.md), and their name.
+RELEASED = "released"
 RELEASED_PARAMS = Path(__file__).parent / "weights" / PARAMS_FILE
 _FORMAT = "colorgan_jax generator"
 _FORMAT_VERSION = "2"
@@ -156,7 +157,7 @@ def save_params(
         raise OSError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def load_params(path: str | os.PathLike = RELEASED_PARAMS) -> Params:
+def load_params(path: str | os.PathLike = RELEASED) -> Params:
     """Reads the parameters of a trained generator.
 
     Args:
@@ -164,7 +165,7 @@ def load_params(path: str | os.PathLike = RELEASED_PARAMS) -> Params:
         which holds one named params.safetensors, either of this machine or in a bucket,
         "gs://BUCKET/NAME"; or a name on the Hugging Face Hub: "hf://OWNER/NAME",
         "hf://OWNER/NAME@REVISION" or "hf://OWNER/NAME/FILE". (The text itself: a `Path`
-        would lose a slash.) By default those that come with this package.
+        would lose a slash.) "released", and by default, those that come with this package.
 
     Returns:
       The folded parameters, float32, on the default device.
@@ -191,7 +192,7 @@ def load_params(path: str | os.PathLike = RELEASED_PARAMS) -> Params:
     return params
 
 
-def load_training(path: str | os.PathLike = RELEASED_PARAMS) -> dict[str, Any]:
+def load_training(path: str | os.PathLike = RELEASED) -> dict[str, Any]:
     """Reads how the parameters in a file were trained.
 
     Args:
@@ -227,7 +228,9 @@ def fingerprint(params: Params) -> str:
 
 
 def _params_file(path: str | os.PathLike) -> AnyPath:
-    """The params file that a user means by a file, a work directory or a name on the hub."""
+    """The params file that a user means by a file, a work directory or a name."""
+    if os.fspath(path) == RELEASED:
+        return RELEASED_PARAMS
     if hub.is_hub_name(path):
         return hub.download(str(path), PARAMS_FILE)
     try:

@@ -21,6 +21,7 @@ from colorgan_jax.lab import limit_chroma, rgb_to_lab
 from colorgan_jax.networks.generator import Generator
 from colorgan_jax.params import (
     RELEASED_PARAMS,
+    fingerprint,
     fold_batch_norm,
     image_size,
     load_params,
@@ -525,6 +526,11 @@ def test_the_released_parameters_are_small_and_say_how_they_were_trained():
     assert image_size(load_params()) == 256
     assert load_training()["step"] > 0
     assert load_training()["config"]["generator"]["encoder"] == "efficientnet"
+
+
+def test_the_released_parameters_have_a_name():
+    named, file = load_params("released"), load_params(RELEASED_PARAMS)
+    assert fingerprint(named) == fingerprint(file) == fingerprint(load_params())
 
 
 def test_the_released_parameters_are_of_the_pretrained_recipe():

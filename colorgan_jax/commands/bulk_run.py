@@ -40,7 +40,7 @@ from colorgan_jax.commands.outputs import digest
 from colorgan_jax.commands.rendering import Rendering
 from colorgan_jax.commands.storage import check_folder, exists, is_local, open_file
 from colorgan_jax.errors import CommandError, print_error, print_note
-from colorgan_jax.params import RELEASED_PARAMS, fingerprint, load_params
+from colorgan_jax.params import RELEASED, fingerprint, load_params
 
 # Beam's names of what runs here. The first two may hand over to Prism, a program that they
 # download; FnApiRunner does the same work without it.
@@ -236,7 +236,7 @@ def _describe(
         output=output,
         manifest=manifest,
         # Those that come with the package lie elsewhere on other machines.
-        params=None if options.params == RELEASED_PARAMS else str(options.params),
+        params=None if options.params == RELEASED else str(options.params),
         fingerprint=fingerprint(params),
         settings=digest(rendering.settings()),
         overwrite=options.overwrite,

@@ -27,6 +27,7 @@ from colorgan_jax.commands.outputs import (
     find_sources,
 )
 from colorgan_jax.commands.progress import Progress
+from colorgan_jax.commands.reference import read_reference
 from colorgan_jax.commands.rendering import Rendering
 from colorgan_jax.errors import CommandError, PhotoError, print_error, print_note
 from colorgan_jax.hint_files import read_hints
@@ -36,12 +37,9 @@ from colorgan_jax.paths import is_on_this_machine
 from colorgan_jax.photos import (
     FORMATS,
     Photo,
-    is_nearly_gray,
     read_header,
     read_photo,
-    read_rgb,
 )
-from colorgan_jax.references import Reference, make_reference
 
 _STANDARD_INPUT = Path("-")
 # Of the files that are left out, so many are named.
@@ -108,7 +106,7 @@ def _run(options: argparse.Namespace) -> int:
     params = load_params(options.params)
     rendering = Rendering(
         params=params,
-        reference=_read_reference(options.reference),
+        reference=read_reference(options.reference),
         saturation=options.saturation,
         format=RESULT_FORMATS.get(options.format),
         quality=options.quality,
@@ -142,21 +140,6 @@ def _run(options: argparse.Namespace) -> int:
     if options.list:
         return _list(sources, results)
     return _colorize(sources, results, rendering, hints)
-
-
-def _read_reference(path: Path | None) -> Reference | None:
-    """The photo whose colors are taken over.
-
-    Raises:
-      CommandError: it has no colors.
-      PhotoError: it cannot be read.
-    """
-    if path is None:
-        return None
-    rgb = read_rgb(path)
-    if is_nearly_gray(rgb):
-        raise CommandError(f"{path} has no colors to take over (--reference).")
-    return make_reference(Photo(rgb))
 
 
 def _digest_of_settings(settings: dict[str, object], hints: Hints | None) -> str:

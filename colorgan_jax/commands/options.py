@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from colorgan_jax.params import RELEASED_PARAMS
+from colorgan_jax.params import RELEASED
 from colorgan_jax.paths import is_on_this_machine
 from colorgan_jax.photos import DEFAULT_QUALITY
 
@@ -19,11 +19,11 @@ def add_params_option(parser: argparse.ArgumentParser) -> None:
     """Adds --params: the weights to use."""
     parser.add_argument(
         "--params",
-        default=RELEASED_PARAMS,
+        default=RELEASED,
         metavar="PATH",
         help="weights: the work directory of a training run, its params.safetensors,"
         " either of this machine or gs://BUCKET/NAME, or hf://OWNER/NAME on the Hugging"
-        " Face Hub (default: the released weights)",
+        " Face Hub (default: %(default)s, those that come with the package)",
     )
 
 

@@ -6,17 +6,23 @@ from typing import Any
 
 
 class Progress:
-    """Tells of photos as they are done. Used in a `with` statement."""
+    """Tells of photos, or frames, as they are done. Used in a `with` statement."""
 
-    def __init__(self, total: int):
-        """`total` is the number of photos, those that need nothing included."""
+    def __init__(self, total: int | None, unit: str = "photos"):
+        """Begins.
+
+        Args:
+          total: how many there are, those that need nothing included; None if unknown.
+          unit: what they are.
+        """
         self._total = total
+        self._unit = unit
         self._done = 0
         self._start = time.monotonic()
         self._bar: Any = None
 
     def __enter__(self) -> "Progress":
-        if self._total > 1 and sys.stderr.isatty():
+        if self._total != 1 and sys.stderr.isatty():
             # Imported for it alone: one photo has no bar.
             from rich.console import Console
             from rich.progress import (
@@ -30,7 +36,7 @@ class Progress:
             self._bar = Progress(
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("photos  {task.fields[rate]}"),
+                TextColumn(f"{self._unit}  {{task.fields[rate]}}"),
                 TimeRemainingColumn(),
                 TextColumn("left"),
                 console=Console(stderr=True),
@@ -45,15 +51,18 @@ class Progress:
             self._bar.stop()
 
     def advance(self, number: int) -> None:
-        """A photo is done, well or not.
+        """One is done, well or not.
 
         Args:
           number: its place among all, from 1.
         """
         self._done += 1
         if self._bar:
-            rate = self._done / (time.monotonic() - self._start)
-            self._bar.update(self._task, completed=number, rate=f"{rate:.1f}/s")
+            self._bar.update(self._task, completed=number, rate=f"{self.rate():.1f}/s")
+
+    def rate(self) -> float:
+        """How many are done a second, since the beginning."""
+        return self._done / (time.monotonic() - self._start)
 
     def print_line(self, number: int, text: str) -> None:
         """Prints what a program can read; on a terminal the bar takes its place.
@@ -64,7 +73,8 @@ class Progress:
         """
         if self._has_terminal():
             return
-        place = f"[{number}/{self._total}] " if self._total > 1 else ""
+        total = "" if self._total is None else f"/{self._total}"
+        place = f"[{number}{total}] " if self._total != 1 else ""
         print(f"{place}{text}", flush=True)
 
     def print_summary(self, text: str) -> None:

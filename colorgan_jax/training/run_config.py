@@ -14,7 +14,7 @@ from colorgan_jax.networks.architecture import (
     check_encoder,
     unet_depth,
 )
-from colorgan_jax.params import RELEASED_PARAMS, Params, load_params
+from colorgan_jax.params import Params, load_params
 from colorgan_jax.paths import AnyPath, make_folder, read_file, replace_file
 from colorgan_jax.photos import NEARLY_GRAY
 from colorgan_jax.training.sources import source_names
@@ -153,7 +153,7 @@ def load_initial_params(config: ml_collections.ConfigDict) -> Params:
       TrainingError: if they are of another generator than the config's.
     """
     name = config.initial_params
-    params = load_params(RELEASED_PARAMS if name == "released" else name)
+    params = load_params(name)
     actual = Architecture.from_params(params)
     wanted = Architecture(
         config.generator.filters,

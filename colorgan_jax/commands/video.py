@@ -1,0 +1,270 @@
+"""colorgan video: a film in, the film in color out."""
+
+import argparse
+import hashlib
+import math
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from colorgan_jax import __version__
+from colorgan_jax.commands.extras import extra
+from colorgan_jax.commands.options import (
+    add_params_option,
+    add_saturation_option,
+    local_path,
+    number,
+)
+from colorgan_jax.commands.outputs import digest
+from colorgan_jax.commands.progress import Progress
+from colorgan_jax.commands.reference import read_reference
+from colorgan_jax.errors import CommandError, print_note
+from colorgan_jax.hint_files import read_film_hints
+from colorgan_jax.params import fingerprint, image_size, load_params
+from colorgan_jax.paths import replace_file
+
+if TYPE_CHECKING:
+    from colorgan_jax.video.film import Film
+
+# In the folder of parts: stands for all that they depend on.
+_SETTINGS = "settings"
+# So many bytes of a film are looked at to know it again.
+_BEGINNING = 1_000_000
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Adds the command and its options."""
+    parser = commands.add_parser(
+        "video",
+        help="colorize a film",
+        description="Colorizes a film: its colors are steady within a shot, and its sound,"
+        " subtitles, chapters and times stay as they are. To resume, rerun the same"
+        " command (docs/video.md).",
+    )
+    parser.add_argument("input", type=local_path, metavar="FILM", help="to colorize")
+    parser.add_argument(
+        "output",
+        type=local_path,
+        metavar="RESULT",
+        help="the file to write: .mp4, .mkv, .mov or .webm",
+    )
+    add_params_option(parser)
+    add_saturation_option(parser)
+    parser.add_argument(
+        "--hints",
+        type=local_path,
+        metavar="FILE",
+        help="a file that says what color some places of some frames are; the colors"
+        " travel through their shots (docs/video.md)",
+    )
+    parser.add_argument(
+        "--reference",
+        type=local_path,
+        metavar="PHOTO",
+        help="a color photo of the same place or subject, whose colors are taken over"
+        " where frames look like it",
+    )
+    parser.add_argument(
+        "--codec",
+        metavar="NAME",
+        help="h264, h265, vp9, av1, ffv1 (lossless) or prores (default: h264, in .webm vp9)",
+    )
+    parser.add_argument(
+        "--crf",
+        type=number(int, 0, 63),
+        metavar="NUMBER",
+        help="the quality: less is better and larger (default: that of the codec, which"
+        " looks like the film)",
+    )
+    parser.add_argument(
+        "--start",
+        default=0.0,
+        type=_time,
+        metavar="TIME",
+        help="begin there: seconds, or H:MM:SS",
+    )
+    parser.add_argument(
+        "--end", default=math.inf, type=_time, metavar="TIME", help="end there"
+    )
+    parser.add_argument(
+        "--preview",
+        type=number(float, 0),
+        metavar="SECONDS",
+        help="only so much, from --start on",
+    )
+    parser.add_argument(
+        "--no-provenance",
+        action="store_true",
+        help="do not write into the result that its colors are generated",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the result if there is one"
+    )
+    parser.set_defaults(run=_run)
+
+
+def _time(word: str) -> float:
+    """Reads a time of a film in seconds, minutes and seconds, or hours as well."""
+    parts = word.split(":")
+    try:
+        if len(parts) > 3 or any(float(part) >= 60 for part in parts[1:]):
+            raise ValueError
+        seconds = sum(
+            float(part) * 60**place for place, part in enumerate(reversed(parts))
+        )
+        if not 0 <= seconds < math.inf or any(part.startswith("-") for part in parts):
+            raise ValueError
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{word} is no time: seconds such as 12.5, or H:MM:SS."
+        ) from None
+    return seconds
+
+
+def _run(options: argparse.Namespace) -> int:
+    output = options.output
+    if output.exists() and not options.overwrite:
+        raise CommandError(
+            f"{output} is there already: --overwrite replaces it, or name another file."
+        )
+    if output.exists() and options.input.exists() and output.samefile(options.input):
+        raise CommandError(f"{output} is the film itself: name another file.")
+    # AV1's encoder tells of itself otherwise.
+    os.environ.setdefault("SVT_LOG", "1")
+    with extra("video", "colorgan video"):
+        from colorgan_jax.video.colorize import (
+            SEGMENT_FRAMES,
+            colorize_film,
+            travel_hints,
+        )
+        from colorgan_jax.video.encoding import Encoding
+        from colorgan_jax.video.film import Film, clock
+        from colorgan_jax.video.segments import join_segments
+
+    film = Film(options.input)
+    encoding = Encoding.choose(film, output, options.codec, options.crf)
+    start, end = options.start, options.end
+    if options.preview is not None:
+        end = min(end, start + options.preview)
+    if start >= min(end, math.inf if film.duration is None else film.duration):
+        raise CommandError(
+            f"There is no frame from {start:g} s to {end:g} s: the film has"
+            f" {film.duration or 0:.1f} s (--start, --end, --preview)."
+        )
+    key_frames = [] if options.hints is None else read_film_hints(options.hints)
+    reference = read_reference(options.reference)
+    params = load_params(options.params)
+
+    parts = output.with_name(f"{output.name}.parts")
+    settings = {
+        "film": _identity(film.path),
+        "params": fingerprint(params),
+        "saturation": options.saturation,
+        "hints": digest(
+            [
+                [frame.time, *(array.tolist() for array in frame.hints)]
+                for frame in key_frames
+            ]
+        ),
+        "reference": reference and fingerprint({"": reference._asdict()}),
+        "codec": [encoding.codec, encoding.crf],
+        "times": [start, end],
+    }
+    try:
+        _open_parts(parts, digest(settings))
+        total = _count_frames(film, start, end)
+        with Progress(total, "frames") as progress:
+
+            def advance(done: int) -> None:
+                progress.advance(done)
+                if done % SEGMENT_FRAMES == 0:
+                    rate = progress.rate()
+                    left = (
+                        ""
+                        if total is None
+                        else f", {clock(max(0, total - done) / rate)} left"
+                    )
+                    progress.print_line(done, f"{rate:.1f} frames/s{left}")
+
+            segments = colorize_film(
+                params,
+                film,
+                parts,
+                encoding=encoding,
+                hints=travel_hints(film, key_frames, image_size(params)),
+                reference=reference,
+                saturation=options.saturation,
+                start=start,
+                end=end,
+                advance=advance,
+            )
+    except OSError as error:
+        raise CommandError(
+            f"{parts} cannot be written: {error.strerror or error}. To go on, rerun the"
+            " same command."
+        ) from error
+    if not segments:
+        raise CommandError(
+            f"{film.path} has no frame there (--start, --end, --preview)."
+        )
+    remarks = join_segments(
+        film,
+        segments,
+        parts,
+        output,
+        start=start,
+        end=None if math.isinf(end) else end,
+        comment=(
+            None
+            if options.no_provenance
+            else f"Colors generated by colorgan_jax {__version__}."
+        ),
+        overwrite=options.overwrite,
+    )
+    shutil.rmtree(parts, ignore_errors=True)
+    for remark in [*encoding.remarks, *film.remarks, *remarks]:
+        print_note(f"{film.path}: {remark}.")
+    print(output)
+    return 0
+
+
+def _identity(path: Path) -> list[object]:
+    """Stands for a film, wherever its file is: its size, and the digest of its beginning."""
+    with open(path, "rb") as file:
+        beginning = hashlib.sha256(file.read(_BEGINNING)).hexdigest()
+    return [path.stat().st_size, beginning]
+
+
+def _count_frames(film: "Film", start: float, end: float) -> int | None:
+    """About how many frames there are to colorize; None if the file does not say."""
+    if film.duration is None or film.frame_rate is None:
+        return None
+    return max(1, round((min(end, film.duration) - start) * film.frame_rate))
+
+
+def _open_parts(folder: Path, settings: str) -> None:
+    """Makes the folder for the parts of a film, or goes on with those that are in it.
+
+    Raises:
+      CommandError: it is of another film or of other options, or something else.
+      OSError: it cannot be made or read.
+    """
+    note = folder / _SETTINGS
+    if folder.exists() and any(folder.iterdir()):
+        if not note.is_file():
+            raise CommandError(
+                f"{folder} is in the way: parts of the result would be in it. Move it away,"
+                " or name another file."
+            )
+        if note.read_text(errors="replace").strip() != settings:
+            raise CommandError(
+                f"{folder} has parts that were made of another film, or with other weights"
+                " or options: go on with those, delete the folder, or name another file."
+            )
+        # What a killed run left unfinished.
+        for file in folder.glob(".*.partial"):
+            file.unlink()
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_file(note, f"{settings}\n".encode())
