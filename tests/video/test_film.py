@@ -227,6 +227,13 @@ def test_a_colon_in_a_name_is_of_no_protocol(tmp_path, monkeypatch):
     assert len(list(Film("Film: the first.mp4").frames())) == 4
 
 
+def write_no_frames(path):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        container.start_encoding()
+
+
 def write_start(path):
     """Of an MP4 whose index is at its end."""
     write_film(path, pictures(20))
@@ -244,6 +251,7 @@ def write_start(path):
         ("cut.mp4", write_start, "no film"),
         ("sound.m4a", write_sound, "no moving pictures"),
         ("notes.txt", lambda path: path.write_text("text\n" * 999), "no film"),
+        ("nothing.mkv", write_no_frames, "no frame that can be decoded"),
         ("photo.png", lambda path: Image.new("L", (9, 9)).save(path), "is a photo"),
     ],
 )
