@@ -401,7 +401,7 @@ def _stated_end(container: InputContainer, stream: VideoStream) -> float | None:
 def _as_video_error(path: Path) -> Iterator[None]:
     try:
         yield
-    except InvalidDataError as error:
+    except (InvalidDataError, EOFError) as error:
         raise VideoError(f"{path} is no film, or is damaged.") from error
     except (FFmpegError, OSError) as error:
         reason = getattr(error, "strerror", None) or str(error)

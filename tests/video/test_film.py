@@ -251,7 +251,7 @@ def write_start(path):
         ("cut.mp4", write_start, "no film"),
         ("sound.m4a", write_sound, "no moving pictures"),
         ("notes.txt", lambda path: path.write_text("text\n" * 999), "no film"),
-        ("nothing.mkv", write_no_frames, "no frame that can be decoded"),
+        ("nothing.mkv", write_no_frames, "no film"),
         ("photo.png", lambda path: Image.new("L", (9, 9)).save(path), "is a photo"),
     ],
 )
