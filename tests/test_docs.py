@@ -1,6 +1,7 @@
 """The documents: their links, the test photos that they name, and how to fetch those."""
 
 import importlib.util
+import os
 import re
 import subprocess
 import tomllib
@@ -206,3 +207,39 @@ def test_no_file_speaks_of_where_this_is_developed():
     if found.returncode > 1:
         pytest.skip("not a clone: git does not know which files are part of it")
     assert set(found.stdout.split()) <= {".ci/run"}
+
+
+def test_the_site_is_built_without_a_warning(tmp_path):
+    done = subprocess.run(
+        ["mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT,
+        env=os.environ
+        | {"NO_MKDOCS_2_WARNING": "1", "REPOSITORY_URL": "https://a.example/b"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    start = (tmp_path / "site" / "index.html").read_text()
+    assert 'src="before-after.jpg"' in start
+    assert 'href="video/"' in start and 'href="hints/#a-reference-photo"' in start
+    # What is no document is in the repository.
+    assert "https://a.example/b/blob/main/configs/pix2pix.py" in start
+    python = (tmp_path / "site" / "api" / "index.html").read_text()
+    assert "CIE lightness in [0, 100]" in python
+
+
+def test_the_site_asks_no_other_host(tmp_path):
+    subprocess.run(
+        ["mkdocs", "build", "--quiet", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        check=True,
+    )
+    for page in (tmp_path / "site").rglob("*.html"):
+        loaded = re.findall(
+            r'<(?:script|img|iframe)[^>]+src="(https?:[^"]+)|<link[^>]+stylesheet[^>]+href="(https?:[^"]+)',
+            page.read_text(),
+        )
+        assert not loaded, page
