@@ -20,7 +20,7 @@ from colorgan_jax.commands.outputs import digest
 from colorgan_jax.commands.progress import Progress
 from colorgan_jax.commands.reference import read_reference
 from colorgan_jax.errors import CommandError, print_note
-from colorgan_jax.hint_files import read_film_hints
+from colorgan_jax.hint_files import KeyFrame, read_film_hints
 from colorgan_jax.params import fingerprint, image_size, load_params
 from colorgan_jax.paths import replace_file
 
@@ -144,15 +144,8 @@ def _run(options: argparse.Namespace) -> int:
 
     film = Film(options.input)
     encoding = Encoding.choose(film, output, options.codec, options.crf)
-    start, end = options.start, options.end
-    if options.preview is not None:
-        end = min(end, start + options.preview)
-    if start >= min(end, math.inf if film.duration is None else film.duration):
-        raise CommandError(
-            f"There is no frame from {start:g} s to {end:g} s: the film has"
-            f" {film.duration or 0:.1f} s (--start, --end, --preview)."
-        )
-    key_frames = [] if options.hints is None else read_film_hints(options.hints)
+    start, end = _choose_part(film, options)
+    key_frames = _read_hints(film, options.hints)
     reference = read_reference(options.reference)
     params = load_params(options.params)
 
@@ -180,12 +173,10 @@ def _run(options: argparse.Namespace) -> int:
                 progress.advance(done)
                 if done % SEGMENT_FRAMES == 0:
                     rate = progress.rate()
-                    left = (
-                        ""
-                        if total is None
-                        else f", {clock(max(0, total - done) / rate)} left"
-                    )
-                    progress.print_line(done, f"{rate:.1f} frames/s{left}")
+                    text = f"{rate:.1f} frames/s"
+                    if total is not None:
+                        text += f", {clock(max(0, total - done) / rate)} left"
+                    progress.print_line(done, text)
 
             segments = colorize_film(
                 params,
@@ -227,6 +218,44 @@ def _run(options: argparse.Namespace) -> int:
         print_note(f"{film.path}: {remark}.")
     print(output)
     return 0
+
+
+def _choose_part(film: "Film", options: argparse.Namespace) -> tuple[float, float]:
+    """From where to where, in seconds.
+
+    Raises:
+      CommandError: there is nothing between them.
+    """
+    start, end = options.start, options.end
+    if options.preview is not None:
+        end = min(end, start + options.preview)
+    if start >= end:
+        raise CommandError(
+            f"There is no frame from {start:g} s to {end:g} s (--start, --end, --preview)."
+        )
+    if film.duration is not None and start >= film.duration:
+        raise CommandError(
+            f"{film.path} has {film.duration:.1f} s: there is no frame at {start:g} s"
+            " (--start)."
+        )
+    return start, end
+
+
+def _read_hints(film: "Film", path: Path | None) -> list[KeyFrame]:
+    """Reads --hints, if there are any.
+
+    Raises:
+      CommandError: the film has no such frame.
+      HintsError: as `read_film_hints`.
+    """
+    key_frames = [] if path is None else read_film_hints(path)
+    if key_frames and film.duration is not None:
+        last = key_frames[-1].time
+        if last > film.duration:
+            raise CommandError(
+                f"{path} has hints at {last:g} s, but {film.path} has {film.duration:.1f} s."
+            )
+    return key_frames
 
 
 def _identity(path: Path) -> list[object]:

@@ -229,6 +229,7 @@ def test_a_reference_lends_its_colors(video):
         (["gray.mp4", "color.webm", "--codec", "prores"], "vp9"),
         (["gray.mp4", "color.mp4", "--hints", "none.json"], "none.json"),
         (["gray.mp4", "color.mp4", "--hints", "photo.json"], '"frames"'),
+        (["gray.mp4", "color.mp4", "--hints", "late.json"], "at 9 s"),
         (["gray.mp4", "color.mp4", "--reference", "none.png"], "none.png"),
         (["photo.png", "color.mp4"], "colorgan colorize"),
     ],
@@ -237,6 +238,8 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(video, tmp_path, words, pa
     write_film("gray.mp4", pictures(10))
     Image.new("L", (8, 8)).save("photo.png")
     (tmp_path / "photo.json").write_text('{"version": 1, "hints": []}')
+    late = {"version": 1, "frames": [{"time": 9, "hints": []}]}
+    (tmp_path / "late.json").write_text(json.dumps(late))
     before = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
     status, _, errors = video(*words)
     assert status == 1 and len(errors) == 1 and part in errors[0]
