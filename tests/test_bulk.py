@@ -226,6 +226,29 @@ def test_each_photo_has_its_hints():
         np.testing.assert_allclose(pixels.astype(int), alone.pixels, atol=1)
 
 
+def test_colors_are_refined_in_order_and_in_one_thread():
+    params = random_params(0)
+    calls, main = [], threading.get_ident()
+
+    def refine(photo, seen, ab):
+        calls.append((photo, seen.shape, ab.shape, threading.get_ident() == main))
+        return np.zeros_like(ab) if photo % 2 else ab
+
+    results = bulk.colorize_photos(
+        params,
+        range(11),
+        read=photo_of,
+        write=lambda _, photo: photo.pixels,
+        count_pixels=pixels_of,
+        refine=refine,
+    )
+    for number, pixels in results:
+        saturation = 0.0 if number % 2 else 1.0
+        alone = colorize_photo(params, photo_of(number), saturation=saturation)
+        np.testing.assert_allclose(pixels.astype(int), alone.pixels, atol=1)
+    assert calls == [(number, (8, 8), (8, 8, 2), True) for number in range(11)]
+
+
 def write_to_disk(fault):
     """Writes photos 0 to 39, of which one has a fault."""
     written = []

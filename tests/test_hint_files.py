@@ -8,6 +8,7 @@ import skimage.color
 
 from colorgan_jax import read_hints
 from colorgan_jax.errors import HintsError
+from colorgan_jax.hint_files import read_film_hints
 
 
 def write(path, *hints, **others):
@@ -118,3 +119,47 @@ def test_what_is_wrong_is_said(path, content, message):
 def test_a_file_that_is_not_there_is_named(path):
     with pytest.raises(HintsError, match=r"hints.json cannot be read: No such file"):
         read_hints(path)
+
+
+def write_film_hints(path, *frames):
+    path.write_text(json.dumps({"version": 1, "frames": frames}))
+    return path
+
+
+def test_hints_of_a_film_come_in_the_order_of_their_times(path):
+    frames = [{"time": 12.5, "hints": [GOOD]}, {"time": 3, "hints": [GOOD, GOOD]}]
+    found = read_film_hints(write_film_hints(path, *frames))
+    assert [(frame.time, int(frame.hints.mask.sum())) for frame in found] == [
+        (3, 2),
+        (12.5, 1),
+    ]
+    expected = read_hints(write(path, GOOD))
+    np.testing.assert_array_equal(found[1].hints.ab, expected.ab)
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        ({"hints": []}, 'frame 2: it has no "time"'),
+        ({"time": 1}, 'frame 2: it has no "hints"'),
+        ({"time": -1, "hints": []}, '"time" takes numbers from 0'),
+        ({"time": "1:30", "hints": []}, '"time" takes numbers from 0'),
+        ({"time": float("inf"), "hints": []}, '"time" takes numbers from 0'),
+        ({"time": 1, "hints": {}}, '"hints" is not a list'),
+        ({"time": 1, "hints": [], "reference": "a.jpg"}, 'unknown "reference"'),
+        ({"time": 1, "hints": [{"point": [0, 0]}]}, 'frame 2: hint 1: .* "color"'),
+        ([], "frame 2: it is not a JSON object"),
+    ],
+)
+def test_what_is_wrong_with_a_frame_is_said(path, frame, message):
+    write_film_hints(path, {"time": 0, "hints": []}, frame)
+    with pytest.raises(HintsError, match=message) as error:
+        read_film_hints(path)
+    assert str(error.value).startswith(str(path)) and "\n" not in str(error.value)
+
+
+def test_hints_of_photos_and_films_are_told_apart(path):
+    with pytest.raises(HintsError, match='stand in "frames"'):
+        read_film_hints(write(path, GOOD))
+    with pytest.raises(HintsError, match="colorgan video"):
+        read_hints(write_film_hints(path))
