@@ -1,6 +1,8 @@
 """What the tests of commands share: an empty folder, tiny random parameters,
 and running `colorgan colorize` with them."""
 
+import signal
+
 import jax
 import pytest
 from tiny_generator import random_params
@@ -24,6 +26,14 @@ def private_compilation_cache(tmp_path_factory, monkeypatch):
 def empty_folder(tmp_path, monkeypatch):
     """An empty current folder, so that paths are short and relative."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def heeded_ctrl_c():
+    """Programs started by a test heed Ctrl-C, also where pytest runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

@@ -313,14 +313,6 @@ def test_lines_keep_the_order_of_the_photos_whichever_is_written_first(
     ]
 
 
-@pytest.fixture
-def heeded_ctrl_c():
-    """Programs started by a test heed Ctrl-C, also where pytest runs in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("heeded_ctrl_c")
 def test_ctrl_c_ends_the_command_soon_and_leaves_whole_files(params, tmp_path):
     save("album/00.png", height=1000, width=1000)

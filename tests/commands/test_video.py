@@ -107,6 +107,7 @@ def run_in_new_process(params, *words):
     )
 
 
+@pytest.mark.usefixtures("heeded_ctrl_c")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_run_goes_on_to_the_very_same_film(
     video, params, tmp_path, monkeypatch, number
