@@ -1,0 +1,1 @@
+"""Films: read, colorized with steady colors part by part, and written."""
