@@ -30,14 +30,17 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LICENSE = PROJECT["license"].partition(" AND ")[0].lower()
 
 
-@pytest.fixture(scope="module")
-def script():
-    """docs/fetch_test_photos.py, which is no part of a package."""
-    file = ROOT / "docs" / "fetch_test_photos.py"
-    spec = importlib.util.spec_from_file_location("fetch_test_photos", file)
+def load_script(name):
+    """A program of docs/, which is no part of a package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def script():
+    return load_script("fetch_test_photos")
 
 
 @pytest.fixture
@@ -207,6 +210,11 @@ def test_no_file_speaks_of_where_this_is_developed():
     if found.returncode > 1:
         pytest.skip("not a clone: git does not know which files are part of it")
     assert set(found.stdout.split()) <= {".ci/run"}
+
+
+def test_the_rooms_are_drawn_as_they_are():
+    drawing = load_script("draw_rooms")
+    assert drawing.SVG.read_text() == drawing.draw(), "python docs/draw_rooms.py"
 
 
 def test_the_site_is_built_without_a_warning(tmp_path):
