@@ -43,6 +43,8 @@ from colorgan_jax.lab import AB_SCALE, lab_to_rgb, limit_chroma, rgb_to_lab
 from colorgan_jax.params import Params
 from colorgan_jax.photos import find_photos, read_rgb, resize_photo
 from colorgan_jax.references import Reference
+from colorgan_jax.video.colorize import colorize_film
+from colorgan_jax.video.encoding import Encoding
 from colorgan_jax.video.film import Film
 from colorgan_jax.video.motion import estimate_motion, move
 from colorgan_jax.video.stabilizer import Stabilizer
@@ -340,9 +342,6 @@ def write_sheet(path: Path, clip: Clip, params: Params) -> None:
 
 def print_speed(params: Params, film: str, folder: Path) -> None:
     """Frames a second of the command, and of the network alone."""
-    from colorgan_jax.video.colorize import colorize_film
-    from colorgan_jax.video.encoding import Encoding
-
     source = Film(film)
     encoding = Encoding.choose(source, "film.mp4")
 

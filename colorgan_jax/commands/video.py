@@ -205,7 +205,7 @@ def _run(options: argparse.Namespace) -> int:
         parts,
         output,
         start=start,
-        end=None if math.isinf(end) else end,
+        end=end,
         comment=(
             None
             if options.no_provenance

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from colorgan_jax.bulk import colorize_photos
+from colorgan_jax.bulk import Gray, colorize_photos
 from colorgan_jax.errors import PhotoError, VideoError
 from colorgan_jax.hint_files import KeyFrame
 from colorgan_jax.hints import Hints
-from colorgan_jax.inference import photo_lightness, what_the_network_sees
 from colorgan_jax.params import Params, image_size
 from colorgan_jax.paths import replace_file
 from colorgan_jax.photos import Photo
@@ -31,9 +30,6 @@ SEGMENT_FRAMES = 240
 
 # Of what the network sees: smaller pictures are too small to search for motion in.
 _SMALLEST = 16
-
-# Where a film does not say, for how far hints may travel.
-_FRAME_RATE = 25
 
 
 def travel_hints(
@@ -54,7 +50,7 @@ def travel_hints(
     """
     if not key_frames:
         return {}
-    reach = float(FARTHEST / (film.frame_rate or _FRAME_RATE))
+    reach = float(FARTHEST / film.assumed_frame_rate)
     frames = film.frames(
         start=max(0.0, key_frames[0].time - reach), end=key_frames[-1].time + reach
     )
@@ -64,9 +60,12 @@ def travel_hints(
     )
 
 
+def _read(film: Film, frame: Frame) -> Photo:
+    return Photo(film.pixels(frame.picture))
+
+
 def _see(film: Film, frame: Frame, size: int) -> np.ndarray:
-    L = photo_lightness(film.pixels(frame.picture))
-    return what_the_network_sees(L, None, size)
+    return Gray.of(_read(film, frame), size).seen
 
 
 def colorize_film(
@@ -94,7 +93,7 @@ def colorize_film(
       saturation: as for `colorize`.
       start: seconds: the first frame begins then or later.
       end: seconds: frames that begin then or later are left out.
-      advance: called after each frame with how many are done.
+      advance: called after each frame with how many are done, earlier runs' included.
 
     Returns:
       All parts, in order; none if there is no frame from `start` to `end`.
@@ -110,8 +109,6 @@ def colorize_film(
         )
     segments, state = _finished_segments(folder)
     done = sum(len(segment.pts) for segment in segments)
-    if done:
-        advance(done)
     stabilizer = Stabilizer(state)
     # Frames are read, colorized and written side by side: the state after the last frame of
     # a part is there before that part is.
@@ -128,7 +125,7 @@ def colorize_film(
     outcomes = colorize_photos(
         params,
         _frames_after(film, segments, state, start=start, end=end),
-        read=lambda frame: Photo(film.pixels(frame.picture)),
+        read=lambda frame: _read(film, frame),
         write=lambda frame, photo: encoding.prepare(photo.pixels, frame.pts),
         count_pixels=lambda frame: film.height * film.width,
         hints=lambda frame: hints.get(frame.pts),

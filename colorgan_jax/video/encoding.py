@@ -203,7 +203,7 @@ class Encoding:
         if codec.crf is not None:
             options["crf"] = str(self.crf if self.crf is not None else codec.crf)
         # Some files say far more than their times allow, and libvpx takes no such rate.
-        rate = min(film.frame_rate or Fraction(25), 1 / film.time_base)
+        rate = min(film.assumed_frame_rate, 1 / film.time_base)
         if codec.highest_rate is not None:
             rate = min(rate, Fraction(codec.highest_rate))
         stream: Any = container.add_stream(codec.encoder, rate=rate, options=options)

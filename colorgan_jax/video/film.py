@@ -13,7 +13,7 @@ import numpy as np
 from av.container import InputContainer
 from av.error import FFmpegError, InvalidDataError
 from av.filter import Graph
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from jaxtyping import UInt8, UInt16
@@ -68,6 +68,10 @@ class Film:
       start: what its time stamps say where it begins, in seconds.
       stream_index: which stream of the file it is.
       sample_aspect_ratio: width of a pixel by its height; None if the file does not say.
+      primaries: of its colors, as FFmpeg counts them (AVCOL_PRI_*).
+      transfer: the same of the transfer curve (AVCOL_TRC_*).
+      matrix: the same of Y'CbCr (AVCOL_SPC_*); 2 if the file does not say.
+      range: the same of the range (AVCOL_RANGE_*).
       display_matrix: how players turn and mirror the frames, as FFmpeg says it; None if
         they do not.
       quarter_turns: how often they turn them by 90 degrees, counterclockwise.
@@ -83,8 +87,8 @@ class Film:
         self.path = Path(path)
         self.remarks: dict[str, None] = {}
         with self.open() as container:
-            stream = _picture_stream(container)
-            if stream is None:
+            moving = (s for s in container.streams.video if not is_cover(s))
+            if (stream := next(moving, None)) is None:
                 raise VideoError(f"{path} has no moving pictures to colorize.")
             if container.format.name == _TEXT:
                 raise VideoError(f"{path} is no film, or is damaged.")
@@ -99,12 +103,11 @@ class Film:
             self.start = (container.start_time or 0) / 1_000_000
             context = stream.codec_context
             self.sample_aspect_ratio = stream.sample_aspect_ratio
-            self._colors = (
-                context.color_primaries,
-                context.color_trc,
-                context.colorspace,
-                context.color_range,
-            )
+            self.primaries = context.color_primaries
+            self.transfer = context.color_trc
+            is_rgb = context.colorspace == _RGB
+            self.matrix = _UNSPECIFIED if is_rgb else context.colorspace
+            self.range = context.color_range
         self._is_interlaced = False
         first = next(self.frames(), None)
         if first is None:
@@ -123,24 +126,9 @@ class Film:
         self._is_interlaced = picture.interlaced_frame
 
     @property
-    def primaries(self) -> int:
-        """FFmpeg's number of the primaries of its colors (AVCOL_PRI_*)."""
-        return self._colors[0]
-
-    @property
-    def transfer(self) -> int:
-        """The same of its transfer curve (AVCOL_TRC_*)."""
-        return self._colors[1]
-
-    @property
-    def matrix(self) -> int:
-        """The same of its Y'CbCr (AVCOL_SPC_*), 2 where the file does not say."""
-        return _UNSPECIFIED if self._colors[2] == _RGB else self._colors[2]
-
-    @property
-    def range(self) -> int:
-        """The same of its range (AVCOL_RANGE_*)."""
-        return self._colors[3]
+    def assumed_frame_rate(self) -> Fraction:
+        """Frames a second, on average; 25 if the file does not say."""
+        return self.frame_rate or Fraction(25)
 
     @property
     def swscale_matrix(self) -> int:
@@ -191,8 +179,8 @@ class Film:
         In the latter case there are none if the first is not among what is found there.
         """
         with self.open() as container:
-            stream = _picture_stream(container)
-            assert stream is not None
+            stream = container.streams[self.stream_index]
+            assert isinstance(stream, VideoStream)
             stream.thread_type = "AUTO"
             if seeks:
                 earliest = (
@@ -246,8 +234,7 @@ class Film:
     @property
     def _frame_duration(self) -> int:
         """Of a frame where nothing else is known."""
-        rate = self.frame_rate or 25
-        return max(1, round(1 / (rate * self.time_base)))
+        return max(1, round(1 / (self.assumed_frame_rate * self.time_base)))
 
     def _pictures(
         self, container: InputContainer, stream: VideoStream
@@ -322,6 +309,11 @@ def file_url(path: str | os.PathLike) -> str:
     return f"file:{os.fspath(path)}"
 
 
+def is_cover(stream: Stream) -> bool:
+    """Whether a stream is a picture that goes with the film."""
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
 def clock(seconds: float) -> str:
     """A time of a film as players show it: 1:02:03."""
     minutes, seconds = divmod(math.floor(seconds), 60)
@@ -365,14 +357,6 @@ def _pull(graph: Graph, time_base: Fraction) -> Iterator[VideoFrame]:
             picture.duration = round(picture.duration * unit)
             picture.time_base = time_base
         yield picture
-
-
-def _picture_stream(container: InputContainer) -> VideoStream | None:
-    """The first with moving pictures: a cover is none."""
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            return stream
-    return None
 
 
 def _duration(container: InputContainer, stream: VideoStream) -> float | None:

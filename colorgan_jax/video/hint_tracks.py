@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from colorgan_jax.hint_files import KeyFrame
 from colorgan_jax.hints import Hints, make_hints
-from colorgan_jax.video.motion import estimate_motion
+from colorgan_jax.video.motion import Motion, estimate_motion
 
 # So many frames hints travel, before and after their own: 20 s at 25 frames a second.
 FARTHEST = 500
@@ -68,7 +68,7 @@ def follow_hints(
         traveling.append((spots, FARTHEST))
         after = earlier[-1]
         for before in list(earlier)[-2::-1]:
-            spots = _follow(spots, after.L, before.L)
+            spots = _follow(spots, _motion(after, before))
             if not len(spots.radius):
                 break
             found[before.pts].append(spots)
@@ -77,12 +77,12 @@ def follow_hints(
     for frame in frames:
         while waiting and earlier and waiting[0].time < frame.time:
             begin(waiting.popleft())
-        moved = [
-            (_follow(spots, earlier[-1].L, frame.L), left - 1)
-            for spots, left in traveling
-            if left
-        ]
-        traveling[:] = [(spots, left) for spots, left in moved if len(spots.radius)]
+        if traveling:
+            motion = _motion(earlier[-1], frame)
+            moved = [
+                (_follow(spots, motion), left - 1) for spots, left in traveling if left
+            ]
+            traveling[:] = [(spots, left) for spots, left in moved if len(spots.radius)]
         for spots, _ in traveling:
             found[frame.pts].append(spots)
         # In half precision, for there may be many.
@@ -97,12 +97,16 @@ def follow_hints(
     }
 
 
-def _follow(spots: _Spots, here: np.ndarray, there: np.ndarray) -> _Spots:
-    """Where spots of one frame are in its neighbor, but for those that are gone."""
-    motion = estimate_motion(here.astype(np.float32), there.astype(np.float32))
+def _motion(here: SeenFrame, there: SeenFrame) -> Motion:
+    """From a frame to its neighbor."""
+    return estimate_motion(*(frame.L.astype(np.float32) for frame in (here, there)))
+
+
+def _follow(spots: _Spots, motion: Motion) -> _Spots:
+    """Where spots of a frame are in its neighbor, but for those that are gone."""
     if motion.is_cut:
         return _Spots(*(array[:0] for array in spots))
-    size = len(here)
+    size = len(motion.flow)
     reach = round(_REACH * size)
     positions, stays = [], []
     for position in spots.positions:

@@ -1,5 +1,6 @@
 """How the picture moved since the frame before, and whether it is still the same shot."""
 
+import functools
 from typing import NamedTuple
 
 import cv2
@@ -89,6 +90,7 @@ def _flow(
     return search.calc(now, then, np.zeros((*now.shape, 2), np.float32))
 
 
+@functools.lru_cache(maxsize=2)
 def _pixels(size: int) -> Float[np.ndarray, "S S 2"]:
     """The (x, y) of all pixels."""
     axis = np.arange(size, dtype=np.float32)

@@ -1,6 +1,7 @@
 """The parts of a film in color, each a file of its own, until they are joined."""
 
 import contextlib
+import dataclasses
 import heapq
 import io
 import itertools
@@ -16,13 +17,14 @@ import numpy as np
 from av.container import InputContainer, OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
-from av.stream import Disposition, Stream
+from av.stream import Stream
 from av.video.frame import VideoFrame
+from jaxtyping import Int
 
 from colorgan_jax.errors import OutputError, VideoError
 from colorgan_jax.paths import UnfinishedFile
 from colorgan_jax.video.encoding import CONTAINERS, Encoding
-from colorgan_jax.video.film import TOLERANCE, Film, clock, file_url
+from colorgan_jax.video.film import TOLERANCE, Film, clock, file_url, is_cover
 
 # Matroska holds all codecs, but times in milliseconds only: in the file of a part, those of
 # its frames are their numbers. The first comes so much later, since no packet may be
@@ -65,11 +67,6 @@ class SegmentWriter:
         finally:
             self._file.__exit__(*error)
 
-    @property
-    def frames(self) -> int:
-        """How many there are so far."""
-        return len(self._numbers)
-
     def write(self, frame: VideoFrame) -> None:
         """Encodes the next frame, from `Encoding.prepare`.
 
@@ -104,20 +101,19 @@ class SegmentWriter:
             self._container.mux(packet)
 
 
+@dataclasses.dataclass(frozen=True)
 class Segment:
     """A part of a film in color.
 
     Attributes:
       path: of its file.
-      pts: the time stamps of its frames, int64 [N].
+      pts: the time stamps of its frames, in the order in which they were written.
       duration: for how long the last of them is shown, in the same units.
     """
 
-    def __init__(self, path: Path, pts: np.ndarray, duration: int):
-        """`pts` are in the order in which the frames were written."""
-        self.path = path
-        self.pts = pts
-        self.duration = duration
+    path: Path
+    pts: Int[np.ndarray, " N"]
+    duration: int
 
     def is_whole(self) -> bool:
         """Whether its file is there and has a packet for each frame."""
@@ -142,7 +138,7 @@ def join_segments(
     output: str | os.PathLike,
     *,
     start: float = 0.0,
-    end: float | None = None,
+    end: float = math.inf,
     comment: str | None = None,
     overwrite: bool = False,
 ) -> list[str]:
@@ -156,7 +152,7 @@ def join_segments(
       folder: for the unfinished file; on the same disk as `output`.
       output: the file to write.
       start: from where the frames are, in seconds. That is where the result begins.
-      end: up to where they are; None for the end of the film.
+      end: up to where they are.
       comment: is added to what the film says of itself.
       overwrite: whether a file that is there is replaced.
 
@@ -195,11 +191,11 @@ class _Joint:
         source: InputContainer,
         result: OutputContainer,
         start: float,
-        end: float | None,
+        end: float,
     ):
         self._film, self._source, self._result = film, source, result
         self._start = film.start + start
-        self._end = None if end is None else film.start + end
+        self._end = film.start + end
         self._remarks: list[str] = []
 
     def write(self, segments: Sequence[Segment], comment: str | None) -> list[str]:
@@ -260,7 +256,7 @@ class _Joint:
         if stream.type == "attachment":
             attached: Any = stream
             return attached.name or "attachment", attached.mimetype, attached.data
-        if not _is_cover(stream) or stream.codec_context.name not in _COVERS:
+        if not is_cover(stream) or stream.codec_context.name not in _COVERS:
             return None
         name, kind = _COVERS[stream.codec_context.name]
         with self._first_packet(stream) as packet:
@@ -270,7 +266,7 @@ class _Joint:
         """Whether the result may have such a stream, which only a try tells."""
         format = self._result.format.name
         # MOV has no place for covers, and leaves them out without a word.
-        if stream.type == "attachment" or (format == "mov" and _is_cover(stream)):
+        if stream.type == "attachment" or (format == "mov" and is_cover(stream)):
             return False
         try:
             with av.open(io.BytesIO(), "w", format=format) as trial:
@@ -316,7 +312,7 @@ class _Joint:
                 chapter[edge] - round(Fraction(self._start) / unit)
                 for edge in ("start", "end")
             )
-            if self._end is not None:
+            if math.isfinite(self._end):
                 last = min(last, round(Fraction(self._end - self._start) / unit))
             if last > max(first, 0):
                 chapters.append(chapter | {"start": max(first, 0), "end": last})
@@ -380,7 +376,7 @@ class _Joint:
                 continue
             place = packet.stream.index
             copy = copies[place]
-            if _is_cover(packet.stream):
+            if is_cover(packet.stream):
                 packet.pts = packet.dts = 0
             else:
                 if packet.pts is None:
@@ -390,7 +386,7 @@ class _Joint:
                 if packet.pts is None or packet.dts is None:
                     continue
                 time = float(packet.pts * packet.time_base)
-                if self._end is not None and time >= self._end - TOLERANCE:
+                if time >= self._end - TOLERANCE:
                     if time > self._end + _INTERLEAVED:
                         return
                     continue
@@ -420,16 +416,12 @@ class _Joint:
 
 def _name(stream: Stream) -> str:
     kinds = {"audio": "sound", "subtitle": "a subtitle", "video": "another picture"}
-    if _is_cover(stream):
+    if is_cover(stream):
         kinds["video"] = "a cover"
     kind = kinds.get(stream.type, f"a stream of type {stream.type}")
     codec = getattr(stream.codec_context, "codec", None)
     name = f", {codec.canonical_name}" if codec else ""
     return f"{kind} (stream {stream.index}{name})"
-
-
-def _is_cover(stream: Stream) -> bool:
-    return bool(stream.disposition & Disposition.attached_pic)
 
 
 def _time_of_decoding(packet: Packet) -> Fraction:
