@@ -33,6 +33,19 @@ _OTHER_FORMATS = {"MPO": "JPEG"}
 _LONGEST_SIDES = {"JPEG": 65_500, "WEBP": 16_383, "AVIF": 65_536}
 
 
+def color_settings(
+    params: Params, reference: Reference | None, saturation: float
+) -> dict[str, object]:
+    """All that the colors depend on, but for hints; it takes a while."""
+    settings: dict[str, object] = {
+        "params": fingerprint(params),
+        "saturation": saturation,
+    }
+    if reference is not None:
+        settings["reference"] = fingerprint({"": reference._asdict()})
+    return settings
+
+
 @dataclasses.dataclass(frozen=True)
 class Rendering:
     """How results are made.
@@ -57,16 +70,12 @@ class Rendering:
 
     def settings(self) -> dict[str, object]:
         """All that the look of every result depends on; it takes a while."""
-        settings = {
-            "params": fingerprint(self.params),
-            "saturation": self.saturation,
+        colors = color_settings(self.params, self.reference, self.saturation)
+        return colors | {
             "format": self.format,
             "quality": self.quality,
             "side_by_side": self.side_by_side,
         }
-        if self.reference is not None:
-            settings["reference"] = fingerprint({"": self.reference._asdict()})
-        return settings
 
     def colorize(self, photo: Photo, hints: Hints | None = None) -> Photo:
         """Colorizes one photo."""

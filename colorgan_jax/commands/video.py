@@ -1,7 +1,6 @@
 """colorgan video: a film in, the film in color out."""
 
 import argparse
-import hashlib
 import math
 import os
 import shutil
@@ -16,12 +15,13 @@ from colorgan_jax.commands.options import (
     local_path,
     number,
 )
-from colorgan_jax.commands.outputs import digest
+from colorgan_jax.commands.outputs import digest, digest_of_file
 from colorgan_jax.commands.progress import Progress
 from colorgan_jax.commands.reference import read_reference
+from colorgan_jax.commands.rendering import color_settings
 from colorgan_jax.errors import CommandError, print_note
 from colorgan_jax.hint_files import KeyFrame, read_film_hints
-from colorgan_jax.params import fingerprint, image_size, load_params
+from colorgan_jax.params import image_size, load_params
 from colorgan_jax.paths import replace_file
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 # In the folder of parts: stands for all that they depend on.
 _SETTINGS = "settings"
-# So many bytes of a film are looked at to know it again.
-_BEGINNING = 1_000_000
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -150,17 +148,14 @@ def _run(options: argparse.Namespace) -> int:
     params = load_params(options.params)
 
     parts = output.with_name(f"{output.name}.parts")
-    settings = {
-        "film": _identity(film.path),
-        "params": fingerprint(params),
-        "saturation": options.saturation,
+    settings = color_settings(params, reference, options.saturation) | {
+        "film": digest_of_file(film.path),
         "hints": digest(
             [
                 [frame.time, *(array.tolist() for array in frame.hints)]
                 for frame in key_frames
             ]
         ),
-        "reference": reference and fingerprint({"": reference._asdict()}),
         "codec": [encoding.codec, encoding.crf],
         "times": [start, end],
     }
@@ -256,13 +251,6 @@ def _read_hints(film: "Film", path: Path | None) -> list[KeyFrame]:
                 f"{path} has hints at {last:g} s, but {film.path} has {film.duration:.1f} s."
             )
     return key_frames
-
-
-def _identity(path: Path) -> list[object]:
-    """Stands for a film, wherever its file is: its size, and the digest of its beginning."""
-    with open(path, "rb") as file:
-        beginning = hashlib.sha256(file.read(_BEGINNING)).hexdigest()
-    return [path.stat().st_size, beginning]
 
 
 def _count_frames(film: "Film", start: float, end: float) -> int | None:
