@@ -220,9 +220,12 @@ def test_the_rooms_are_drawn_as_they_are():
     assert drawing.SVG.read_text() == drawing.draw(), "python docs/draw_rooms.py"
 
 
-def test_the_site_is_built_without_a_warning(tmp_path):
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The folder of the site, and the process that built it."""
+    folder = tmp_path_factory.mktemp("site")
     done = subprocess.run(
-        ["mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
+        ["mkdocs", "build", "--strict", "--site-dir", str(folder)],
         cwd=ROOT,
         env=os.environ
         | {"NO_MKDOCS_2_WARNING": "1", "REPOSITORY_URL": "https://a.example/b"},
@@ -230,25 +233,27 @@ def test_the_site_is_built_without_a_warning(tmp_path):
         text=True,
         check=False,
     )
+    return folder, done
+
+
+def test_the_site_is_built_without_a_warning(site):
+    folder, done = site
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr
-    start = (tmp_path / "site" / "index.html").read_text()
+    start = (folder / "index.html").read_text()
     assert 'src="before-after.jpg"' in start
     assert 'href="video/"' in start and 'href="hints/#a-reference-photo"' in start
     # What is no document is in the repository.
     assert "https://a.example/b/blob/main/configs/pix2pix.py" in start
-    python = (tmp_path / "site" / "api" / "index.html").read_text()
+    python = (folder / "api" / "index.html").read_text()
     assert "CIE lightness in [0, 100]" in python
 
 
-def test_the_site_asks_no_other_host(tmp_path):
-    subprocess.run(
-        ["mkdocs", "build", "--quiet", "--site-dir", str(tmp_path / "site")],
-        cwd=ROOT,
-        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
-        check=True,
-    )
-    for page in (tmp_path / "site").rglob("*.html"):
+def test_the_site_asks_no_other_host(site):
+    folder, _ = site
+    pages = list(folder.rglob("*.html"))
+    assert len(pages) > 15
+    for page in pages:
         loaded = re.findall(
             r'<(?:script|img|iframe)[^>]+src="(https?:[^"]+)|<link[^>]+stylesheet[^>]+href="(https?:[^"]+)',
             page.read_text(),

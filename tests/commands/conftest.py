@@ -1,6 +1,7 @@
 """What the tests of commands share: an empty folder, tiny random parameters,
 and running `colorgan colorize` with them."""
 
+import functools
 import signal
 
 import jax
@@ -45,12 +46,17 @@ def params(tmp_path_factory):
 
 
 @pytest.fixture
-def colorize(params, capsys):
-    """Runs the command and returns its status, the lines of results, and those of errors."""
+def run_command(params, capsys):
+    """Runs a command and returns its status, the lines of results, and those of errors."""
 
-    def run(*words):
-        status = main(["colorize", *map(str, words), "--params", params])
+    def run(command, *words):
+        status = main([command, *map(str, words), "--params", params])
         output = capsys.readouterr()
         return status, output.out.splitlines(), output.err.splitlines()
 
     return run
+
+
+@pytest.fixture
+def colorize(run_command):
+    return functools.partial(run_command, "colorize")

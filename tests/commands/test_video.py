@@ -1,5 +1,6 @@
 """colorgan video: a film in color, whole or not at all, and what becomes of a stopped run."""
 
+import functools
 import json
 import os
 import shutil
@@ -18,7 +19,6 @@ from film_clips import packets, pictures, read_film, write_film
 from PIL import Image
 from tiny_generator import random_params
 
-from colorgan_jax.__main__ import main
 from colorgan_jax.inference import colorize_photo
 from colorgan_jax.lab import rgb_to_lab
 from colorgan_jax.params import load_params, save_params
@@ -40,15 +40,8 @@ def params(tmp_path_factory):
 
 
 @pytest.fixture
-def video(params, capsys):
-    """Runs the command and returns its status and what it printed."""
-
-    def run(*words):
-        status = main(["video", *map(str, words), "--params", params])
-        output = capsys.readouterr()
-        return status, output.out.splitlines(), output.err.splitlines()
-
-    return run
+def video(run_command):
+    return functools.partial(run_command, "video")
 
 
 def lab(pixels):
