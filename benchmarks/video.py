@@ -144,6 +144,22 @@ def make_clip(kind: str, photos: Sequence[np.ndarray], seed: int, noisy: bool) -
     )
 
 
+def choose_photos(folder: str, clips: int) -> list[np.ndarray]:
+    """Photos for so many clips of each kind, drawn by a fixed seed."""
+    files = find_photos(folder)
+    chosen = np.random.default_rng(0).permutation(len(files))[: 8 * clips]
+    photos = [read_rgb(files[number]) / np.float32(255) for number in chosen]
+    return [cv2.resize(photo, (SIZE, SIZE)) for photo in photos]
+
+
+def make_clips(photos: Sequence[np.ndarray], kind: str, noisy: bool) -> Iterator[Clip]:
+    """The clips of a kind, each of two of the chosen photos."""
+    clips = len(photos) // 8
+    for number in range(clips):
+        first = 2 * (clips * KINDS.index(kind) + number)
+        yield make_clip(kind, photos[first : first + 2], number, noisy)
+
+
 def _sample(image: np.ndarray, places: np.ndarray) -> np.ndarray:
     x, y = cv2.split(places.astype(np.float32))
     return cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
@@ -393,26 +409,19 @@ def main() -> None:
             print_speed(params, film, options.speed)
         return
 
-    files = find_photos(options.photos)
-    chosen = np.random.default_rng(0).permutation(len(files))[: 8 * options.clips]
-    photos = [read_rgb(files[number]) / np.float32(255) for number in chosen]
-    photos = [cv2.resize(photo, (SIZE, SIZE)) for photo in photos]
-
-    def clips(kind: str, noisy: bool) -> Iterator[Clip]:
-        for number in range(options.clips):
-            first = 2 * (options.clips * KINDS.index(kind) + number)
-            yield make_clip(kind, photos[first : first + 2], number, noisy)
-
+    photos = choose_photos(options.photos, options.clips)
     print("\n| clips | colors | flicker | ghosts | PSNR |\n|---|---|---|---|---|")
     for kind in KINDS:
         for noisy in (False, True):
             title = f"{kind}, noisy" if noisy else kind
-            print_measures(title, compare(params, clips(kind, noisy)))
+            print_measures(title, compare(params, make_clips(photos, kind, noisy)))
     for film in options.films:
         print_measures(Path(film).name, compare(params, iter([read_clip(film)])))
     print_cuts(photos)
     if options.sheet:
-        write_sheet(options.sheet, next(clips("moving thing", True)), params)
+        write_sheet(
+            options.sheet, next(make_clips(photos, "moving thing", True)), params
+        )
 
 
 if __name__ == "__main__":

@@ -403,7 +403,7 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
     colorfulness = np.mean(scores[REAL]["colorfulness"])
     rows: dict[str, Any] = {}
     for row, values in scores.items():
-        rows[row] = {metric: _interval(values[metric]) for metric in values}
+        rows[row] = {metric: bootstrap_interval(values[metric]) for metric in values}
         rows[row]["colorfulness_ratio"] = (
             float(np.mean(values["colorfulness"]) / colorfulness)
             if colorfulness
@@ -434,7 +434,9 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
         "differences": {
             reference: {
                 row: {
-                    metric: _interval(values[metric] - scores[reference][metric])
+                    metric: bootstrap_interval(
+                        values[metric] - scores[reference][metric]
+                    )
                     for metric in values
                 }
                 for row, values in scores.items()
@@ -457,8 +459,12 @@ def _printable(value: Any) -> Any:
     return value
 
 
-def _interval(values: np.ndarray) -> dict[str, float | None]:
-    """Mean, and the percentile bootstrap's 95% interval of it (Efron 1979)."""
+def bootstrap_interval(values: np.ndarray) -> dict[str, float | None]:
+    """Mean of values [N], and the percentile bootstrap's 95% interval (Efron 1979).
+
+    Returns:
+      "mean", "low" and "high"; the limits are None for a single value.
+    """
     mean = float(np.mean(values))
     if len(values) < 2:
         return {"mean": mean, "low": None, "high": None}

@@ -184,14 +184,14 @@ def test_intervals_are_those_of_paired_differences(evaluation):
 
 def test_an_interval_is_about_two_standard_errors_wide():
     values = np.random.default_rng(0).normal(20, 3, 400)
-    interval = evaluate._interval(values)
+    interval = evaluate.bootstrap_interval(values)
     error = 1.96 * values.std(ddof=1) / 20
     np.testing.assert_allclose(
         [interval["low"], interval["high"]],
         [values.mean() - error, values.mean() + error],
         atol=0.05,
     )
-    assert evaluate._interval(values[:1])["low"] is None
+    assert evaluate.bootstrap_interval(values[:1])["low"] is None
 
 
 def test_models_are_named_after_their_work_directories(workdirs, tmp_path):
