@@ -72,6 +72,19 @@ _RULES = (
     (f"from 0 to {2**32 - 1}", lambda value: 0 <= value < 2**32, ("seed",)),
 )
 
+# All values that a config has: those with a rule, and these.
+_VALUES = {
+    *(name for _, _, names in _RULES for name in names),
+    "image_size",
+    "batch_size",
+    "compute_dtype",
+    "initial_params",
+    "generator.encoder",
+    "generator.frozen_blocks",
+    "data.source",
+    "data.validation_source",
+}
+
 # What the shapes of the state depend on: fixed as soon as there is a checkpoint.
 ARCHITECTURE = (
     "image_size",
@@ -99,6 +112,12 @@ def check_config(config: ml_collections.ConfigDict) -> None:
       TrainingError: one sentence that names the value.
     """
     values = _flatten(config.to_dict())
+    for name in sorted(_VALUES ^ values.keys()):
+        raise TrainingError(
+            f"The config has no {name}: configs/pix2pix.py lists all values."
+            if name in _VALUES
+            else f"The config has {name}, which is no value of configs/pix2pix.py."
+        )
     for words, holds, names in _RULES:
         for name in names:
             value = values[name]

@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from PIL import Image
 from tiny_run import latest_step, read_metrics, tiny_config
 
@@ -23,6 +24,7 @@ from colorgan_jax.training.run_config import check_workdir, write_config
 from colorgan_jax.training.schedules import learning_rate
 from colorgan_jax.training.train import new_state, train
 from colorgan_jax.weights import efficientnet as pretrained
+from configs import pix2pix
 
 ROOT = Path(__file__).parents[2]
 
@@ -225,6 +227,21 @@ def test_other_networks_are_refused_by_name(finished):
 def test_impossible_values_are_refused(name, value, message, tmp_path):
     with pytest.raises(TrainingError, match=rf"--config.{name}.*{message}"):
         train(tiny_config(**{name: value}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_each_value_must_be_there_and_no_other(tmp_path):
+    for room, values in [(None, pix2pix.get_config()), *pix2pix.get_config().items()]:
+        for name in values if isinstance(values, ConfigDict) else ():
+            config = pix2pix.get_config()
+            with config.unlocked():
+                del (config[room] if room else config)[name]
+            with pytest.raises(TrainingError, match=rf"no ([a-z]+\.)?{name}"):
+                train(config, tmp_path / "run")
+    config = pix2pix.get_config()
+    config.data.minimum_colour = 4.0  # That of version 0.1.
+    with pytest.raises(TrainingError, match=r"data\.minimum_colour, which is no value"):
+        train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
