@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from colorgan_jax.photos import Photo, read_photo, write_photo
     from colorgan_jax.references import Reference, make_reference
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 __all__ = [
     "ColorganError",
     "Discriminator",
