@@ -39,6 +39,10 @@ def test_color_edges_are_astray_where_the_lightness_has_none(scorecard):
     assert scorecard.stray_edges(L, np.zeros((64, 64, 2), np.float32)) == 0
 
 
+def test_what_others_published_stands_beside_a_measure(scorecard):
+    assert scorecard.PEERS.keys() <= set(measures(DOCUMENT.read_text()))
+
+
 @pytest.mark.slow
 def test_the_scorecard_has_the_measures_that_the_script_takes(tmp_path):
     photos = tmp_path / "photos"
