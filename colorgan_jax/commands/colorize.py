@@ -15,6 +15,7 @@ from colorgan_jax.commands.given_hints import GivenHints
 from colorgan_jax.commands.options import (
     RESULT_FORMATS,
     add_params_option,
+    add_reference_option,
     add_result_options,
     add_saturation_option,
     local_path,
@@ -73,13 +74,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="a file that says what color some places of the photo are, or a folder of"
         " such files, NAME.json for each photo (docs/hints.md)",
     )
-    parser.add_argument(
-        "--reference",
-        type=local_path,
-        metavar="PHOTO",
-        help="a color photo of the same place or subject, whose colors are taken over"
-        " where the photos look alike (docs/hints.md)",
-    )
+    add_reference_option(parser)
     parser.add_argument(
         "--output",
         default=Path("colorized"),

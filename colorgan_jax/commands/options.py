@@ -39,6 +39,26 @@ def add_saturation_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_reference_option(parser: argparse.ArgumentParser) -> None:
+    """Adds --reference: a photo whose colors are taken over."""
+    parser.add_argument(
+        "--reference",
+        type=local_path,
+        metavar="PHOTO",
+        help="a color photo of the same place or subject, whose colors are taken over"
+        " where it looks alike (docs/hints.md)",
+    )
+
+
+def add_provenance_option(parser: argparse.ArgumentParser) -> None:
+    """Adds --no-provenance: the result does not say what it is."""
+    parser.add_argument(
+        "--no-provenance",
+        action="store_true",
+        help="do not write into a result that its colors are generated",
+    )
+
+
 def add_result_options(parser: argparse.ArgumentParser) -> None:
     """Adds what results are like: --format, --quality and so on."""
     parser.add_argument(
@@ -59,11 +79,7 @@ def add_result_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="put the photo in gray to the left of the result",
     )
-    parser.add_argument(
-        "--no-provenance",
-        action="store_true",
-        help="do not write into the results that their colors are generated",
-    )
+    add_provenance_option(parser)
     parser.add_argument(
         "--overwrite",
         action="store_true",

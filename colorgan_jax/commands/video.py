@@ -11,6 +11,8 @@ from colorgan_jax import __version__
 from colorgan_jax.commands.extras import extra
 from colorgan_jax.commands.options import (
     add_params_option,
+    add_provenance_option,
+    add_reference_option,
     add_saturation_option,
     local_path,
     number,
@@ -56,13 +58,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="a file that says what color some places of some frames are; the colors"
         " travel through their shots (docs/video.md)",
     )
-    parser.add_argument(
-        "--reference",
-        type=local_path,
-        metavar="PHOTO",
-        help="a color photo of the same place or subject, whose colors are taken over"
-        " where frames look like it",
-    )
+    add_reference_option(parser)
     parser.add_argument(
         "--codec",
         metavar="NAME",
@@ -91,11 +87,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         metavar="SECONDS",
         help="only so much, from --start on",
     )
-    parser.add_argument(
-        "--no-provenance",
-        action="store_true",
-        help="do not write into the result that its colors are generated",
-    )
+    add_provenance_option(parser)
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the result if there is one"
     )
