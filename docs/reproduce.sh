@@ -40,6 +40,7 @@ if [ "$size" != 256 ]; then
     --config.generator.filters="$filters" --config.discriminator.filters="$filters" "$@"
   python -m colorgan_jax evaluate --params "runs/pix2pix-$size" --image-size "$size" \
     --photos "$test_photos" --output "runs/reproduction-$size"
+  PYTHONPATH=. python docs/draw_epochs.py "runs/pix2pix-$size" --output "runs/reproduction-$size/epochs.jpg"
   exit
 fi
 
@@ -56,6 +57,7 @@ END
 
 python -m colorgan_jax evaluate --params runs/pix2pix --compare runs/pretrained \
   --photos "$test_photos" --output runs/reproduction
+PYTHONPATH=. python docs/draw_epochs.py runs/pix2pix --output runs/reproduction/epochs.jpg
 python -m colorgan_jax evaluate --params runs/released.safetensors --compare runs/pretrained \
   --photos "$test_photos" --output runs/released
 echo "To release: cp runs/released.safetensors colorgan_jax/weights/params.safetensors"

@@ -18,9 +18,9 @@ def script(tmp_path):
     for name in ("colorgan_jax", "configs", "launch.py"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "docs").mkdir()
-    path = tmp_path / "docs/reproduce.sh"
-    path.write_bytes((ROOT / "docs/reproduce.sh").read_bytes())
-    return path
+    for name in ("reproduce.sh", "draw_epochs.py"):
+        (tmp_path / "docs" / name).write_bytes((ROOT / "docs" / name).read_bytes())
+    return tmp_path / "docs/reproduce.sh"
 
 
 def run(script, *words):
@@ -51,6 +51,8 @@ def test_one_command_trains_and_evaluates_at_another_size(script, tmp_path):
     assert {"grid.png", "loss_curves.png", "beside_random.png"} <= {
         path.name for path in results.iterdir()
     }
+    with Image.open(results / "epochs.jpg") as epochs:
+        assert epochs.height > epochs.width > 300
     with (tmp_path / "runs/pix2pix-32/metrics.csv").open(newline="") as file:
         assert any(row["discriminator_loss"] for row in csv.DictReader(file))
 
