@@ -5,29 +5,19 @@ import os
 import re
 import subprocess
 import tomllib
-from pathlib import Path
 
 import numpy as np
 import pytest
+from documents import DOCUMENTS, ROOT, blocks
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from PIL import Image
 from running_server import serve_folder
 
-from colorgan_jax import Photo, read_hints, read_photo, write_photo
+from colorgan_jax import read_hints
 from colorgan_jax.hint_files import read_film_hints
 
-ROOT = Path(__file__).parent.parent
 IDS_FILE = ROOT / "docs" / "test-photos.txt"
-DOCUMENTS = [
-    ROOT / "README.md",
-    ROOT / "CONTRIBUTING.md",
-    ROOT / "CHANGELOG.md",
-    ROOT / "benchmarks" / "README.md",
-    ROOT / "cloud" / "README.md",
-    ROOT / "cloud" / "spaces" / "README.md",
-    *sorted((ROOT / "docs").glob("*.md")),
-]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Of what is ours: the first of those that the package holds.
 LICENSE = PROJECT["license"].partition(" AND ")[0].lower()
@@ -261,12 +251,6 @@ def test_the_site_asks_no_other_host(site):
         assert not loaded, page
 
 
-def blocks(document, language):
-    """The blocks of code of a document."""
-    text = (ROOT / document).read_text()
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-
-
 def test_the_files_of_hints_in_documents_are_read(tmp_path):
     (photo,), (film,) = (
         blocks(f"docs/{name}.md", "json") for name in ("hints", "video")
@@ -276,22 +260,3 @@ def test_the_files_of_hints_in_documents_are_read(tmp_path):
     assert read_hints(tmp_path / "photo.json").mask.sum() > 4
     frames = read_film_hints(tmp_path / "film.json")
     assert [frame.time for frame in frames] == [12.5, 61]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("document", ["README.md", "docs/hints.md"])
-def test_the_python_of_documents_runs(document, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 60), np.uint8)
-    write_photo("old.tif", Photo(pixels))
-    (tmp_path / "family.json").write_text(blocks("docs/hints.md", "json")[0])
-    names = {"L": np.full((40, 60), 50.0), "photo": Photo(pixels)}
-    for block in blocks(document, "python"):
-        exec(block, names)
-    assert names["rgb"].shape == (*names["L"].shape, 3)
-    if document == "README.md":
-        assert names["blue"][240, 160, 2] > names["blue"][240, 160, 0] + 0.1
-        assert read_photo("new.tif").pixels.shape == (40, 60, 3)
-    else:
-        assert names["photo"].pixels.shape == (40, 60, 3)
-        assert names["positions"].shape == (5, 2)

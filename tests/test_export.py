@@ -1,7 +1,6 @@
 """Exported networks, in the runtimes of others, against the network itself."""
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from documents import ROOT, blocks
 from PIL import Image
 from tiny_generator import random_params
 
@@ -19,8 +19,6 @@ from colorgan_jax.__main__ import main
 from colorgan_jax.export import export_onnx, export_stablehlo
 from colorgan_jax.lab import rgb_to_lab
 from colorgan_jax.params import load_training, save_params
-
-ROOT = Path(__file__).parent.parent
 
 
 def run_onnx(model, rgb):
@@ -171,21 +169,17 @@ def test_the_examples_of_the_document_run(tmp_path):
     from skimage import data
 
     Image.fromarray(data.astronaut()).save(tmp_path / "photo.jpg", quality=95)
-    blocks = re.findall(
-        r"```(sh|python)\n(.*?)```", (ROOT / "docs/export.md").read_text(), re.DOTALL
-    )
-    for language, text in blocks:
-        if language == "sh":
-            for line in text.splitlines()[1:]:
-                words = line.replace("colorgan", "colorgan_jax", 1).split()
-                subprocess.run(
-                    [sys.executable, "-m", *words],
-                    cwd=tmp_path,
-                    env={**os.environ, "PYTHONPATH": str(ROOT)},
-                    check=True,
-                )
-        else:
-            subprocess.run([sys.executable, "-c", text], cwd=tmp_path, check=True)
+    _, *exports = blocks("docs/export.md", "sh")[0].splitlines()
+    for line in exports:
+        words = line.replace("colorgan", "colorgan_jax", 1).split()
+        subprocess.run(
+            [sys.executable, "-m", *words],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            check=True,
+        )
+    for block in blocks("docs/export.md", "python"):
+        subprocess.run([sys.executable, "-c", block], cwd=tmp_path, check=True)
     assert (
         main(["colorize", str(tmp_path / "photo.jpg"), "--output", str(tmp_path)]) == 0
     )

@@ -5,9 +5,8 @@ import json
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from tiny_run import save_photos
 
 ROOT = Path(__file__).parent.parent
 
@@ -31,13 +30,8 @@ def run(script, *words):
 
 @pytest.mark.slow
 def test_one_command_trains_and_evaluates_at_another_size(script, tmp_path):
-    random = np.random.default_rng(0)
-    for folder, count in (("photos", 24), ("test photos", 4)):
-        (tmp_path / folder).mkdir()
-        for number in range(count):
-            pixels = random.integers(0, 256, (4, 4, 3), np.uint8)
-            image = Image.fromarray(pixels).resize((64, 64), Image.Resampling.BICUBIC)
-            image.save(tmp_path / folder / f"{number}.png")
+    save_photos(tmp_path / "photos", 24)
+    save_photos(tmp_path / "test photos", 4)
     words = ["--size", 32, tmp_path / "photos", tmp_path / "test photos"]
     flags = ["--config.epochs=2", "--config.batch_size=4", "--config.log_every_steps=1"]
     flags += ["--config.generator.filters=4", "--config.discriminator.filters=4"]

@@ -1,4 +1,4 @@
-"""A training run whose steps take milliseconds, and what it leaves behind."""
+"""A training run whose steps take milliseconds, its photos, and what it leaves behind."""
 
 import csv
 import os
@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 
 import jax
+import numpy as np
 from jax.sharding import SingleDeviceSharding
+from PIL import Image
 
 from colorgan_jax.training.checkpoint import Checkpoints
 from colorgan_jax.training.train import new_state
@@ -35,9 +37,29 @@ def tiny_config(**values):
     return config
 
 
+def tiny_flags(**values):
+    """The tiny run as flags of launch.py."""
+    return [f"--config.{name}={value}" for name, value in (TINY | values).items()]
+
+
+# One epoch of two steps, on 20 photos.
+SHORT_FLAGS = tiny_flags(
+    epochs=1, **{"data.train_photos": 16, "data.validation_photos": 4}
+)
+
+
+def save_photos(folder, count, size=64):
+    """Writes photos of large soft spots, each like no other, into a new folder."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(count):
+        pixels = random.integers(0, 256, (4, 4, 3), np.uint8)
+        image = Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC)
+        image.save(folder / f"{number}.png")
+
+
 def launch(workdir, *, devices=2, flags=(), environment=(), **values):
     """Starts launch.py as a user would, on the tiny run."""
-    overrides = [f"--config.{name}={value}" for name, value in (TINY | values).items()]
     count = f"--xla_force_host_platform_device_count={devices}"
     return subprocess.Popen(
         [
@@ -45,7 +67,7 @@ def launch(workdir, *, devices=2, flags=(), environment=(), **values):
             "launch.py",
             "--config=configs/quickstart.py",
             f"--workdir={workdir}",
-            *overrides,
+            *tiny_flags(**values),
             *flags,
         ],
         cwd=_ROOT,

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from job_files import (
     ROOT,
@@ -20,16 +19,8 @@ from job_files import (
     read_jobset,
     read_skypilot,
 )
-from PIL import Image
 from running_server import free_port
-from tiny_run import TINY
-
-TINY_FLAGS = [
-    f"--config.{name}={value}"
-    for name, value in (
-        TINY | {"epochs": 1, "data.train_photos": 16, "data.validation_photos": 4}
-    ).items()
-]
+from tiny_run import SHORT_FLAGS, save_photos
 
 # In the place of Slurm's: starts the command twice on this machine, waits for both and ends
 # with the higher status.
@@ -50,11 +41,8 @@ exit "$highest"
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("photos")
-    random = np.random.default_rng(0)
-    for number in range(20):
-        pixels = random.integers(0, 256, (4, 4, 3), np.uint8)
-        Image.fromarray(pixels).resize((32, 32)).save(folder / f"{number}.png")
+    folder = tmp_path_factory.mktemp("data") / "photos"
+    save_photos(folder, 20)
     return folder
 
 
@@ -99,7 +87,7 @@ def start_skypilot(name, home, workdir, photos, *flags, **variables):
     given = {
         "WORKDIR": str(workdir),
         "PHOTOS": str(photos),
-        "FLAGS": " ".join([*TINY_FLAGS, *flags]),
+        "FLAGS": " ".join([*SHORT_FLAGS, *flags]),
     }
     assert set(given) <= set(task["envs"])
     return start(
@@ -175,7 +163,7 @@ def test_slurm_goes_on_after_the_time_limit(tmp_path, photos):
         workdir = f"--workdir={tmp_path / 'run'}"
         source = f"--config.data.source={photos}"
         process = start(
-            ["bash", SLURM, source, workdir, *TINY_FLAGS, *long, *flags],
+            ["bash", SLURM, source, workdir, *SHORT_FLAGS, *long, *flags],
             PATH=f"{commands}:{Path(sys.executable).parent}:{os.environ['PATH']}",
             SLURM_JOB_ID=job,
             SLURM_STEP_NODELIST="localhost",
@@ -219,7 +207,7 @@ def test_kubernetes_on_several_machines(tmp_path, photos):
                         word.replace("$(JOB_COMPLETION_INDEX)", str(index))
                         for word in words
                     ],
-                    *TINY_FLAGS,
+                    *SHORT_FLAGS,
                 ]
             )
             for index in range(2)
@@ -241,5 +229,5 @@ def test_the_files_of_the_image_are_enough_to_train(tmp_path, photos):
             else:
                 shutil.copy(ROOT / source, target)
     flags = ["--config=configs/quickstart.py", f"--config.data.source={photos}"]
-    finish(start([*entry_point(), *flags, *TINY_FLAGS], folder=image))
+    finish(start([*entry_point(), *flags, *SHORT_FLAGS], folder=image))
     assert_trained(image / "runs" / "quickstart")
