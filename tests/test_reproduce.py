@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from tiny_run import save_photos
 
 ROOT = Path(__file__).parent.parent
