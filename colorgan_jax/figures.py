@@ -1,6 +1,7 @@
 """Figures: the report's comparison grid and its loss curves, and what hints gain."""
 
 import io
+import math
 import os
 from collections.abc import Mapping, Sequence
 
@@ -12,6 +13,8 @@ from colorgan_jax.paths import printable, replace_file
 
 # Okabe and Ito's palette: distinct also to the color-blind.
 _BLUE, _VERMILION, _GREEN, _GRAY = "#0072B2", "#D55E00", "#009E73", "#7F7F7F"
+# On a curve; more of them would cover it.
+_MOST_MARKERS = 25
 
 
 def save_comparison_grid(
@@ -80,6 +83,7 @@ def save_loss_curves(
     generator.legend()
 
     validations = [row for row in rows if "validation_psnr" in row]
+    every = math.ceil(len(validations) / _MOST_MARKERS) or None
     epochs = [row["epoch"] for row in validations]
     for name, label, style in (
         ("validation_psnr", "generated", {"color": _GREEN, "marker": "o"}),
@@ -89,7 +93,8 @@ def save_loss_curves(
             {"color": _GRAY, "marker": "s", "linestyle": "--"},
         ),
     ):
-        psnr.plot(epochs, [row[name] for row in validations], label=label, **style)
+        values = [row[name] for row in validations]
+        psnr.plot(epochs, values, label=label, markevery=every, **style)
     psnr.set(title="Validation PSNR, dB (peak 1.0)", xlabel="epoch")
     psnr.legend()
     for axis in (discriminator, generator, psnr):
