@@ -6,7 +6,7 @@ measures how good the colors of the released weights are, by themselves and with
 they keep within outlines; how steady they are in films; how fast the commands are and what
 memory they take, in processes of their own; how large all is; and whether anything asks the
 network. The page names the command of each figure, and beside it what others have published.
-It takes an otherwise idle machine for about half an hour, and `pip install
+It takes an otherwise idle machine for a quarter of an hour, and `pip install
 '.[evaluate,video]'`.
 """
 
