@@ -62,7 +62,7 @@ def _move_links(markdown: str, document: str, config: MkDocsConfig) -> str:
         path = posixpath.normpath(posixpath.join(folder, target))
         if path in _PAGES:
             return f"{image}[{text}]({_PAGES[path]}{anchor})"
-        if path.startswith("docs/") and path.endswith((".md", ".jpg", ".svg")):
+        if path.startswith("docs/") and path.endswith((".md", ".jpg", ".png", ".svg")):
             return f"{image}[{text}]({path.removeprefix('docs/')}{anchor})"
         if config.repo_url:
             return f"{image}[{text}]({config.repo_url.rstrip('/')}/blob/main/{path}{anchor})"
