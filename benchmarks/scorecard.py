@@ -5,7 +5,7 @@
 measures how good the colors of the released weights are, by themselves and with hints; whether
 they keep within outlines; how steady they are in films; how fast the commands are and what
 memory they take, in processes of their own; how large all is; and whether anything asks the
-network. The page names the command of each figure, and beside it what others have published.
+network. Beside each figure stands what others have published.
 It takes an otherwise idle machine for a quarter of an hour, and `pip install
 '.[evaluate,video]'`.
 """
@@ -22,7 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import av
 import cv2
@@ -40,6 +40,7 @@ from timing import describe_machine
 import colorgan_jax
 from colorgan_jax import load_params
 from colorgan_jax.evaluation.evaluate import bootstrap_interval, row_with_hints
+from colorgan_jax.evaluation.report import format_interval
 from colorgan_jax.lab import rgb_to_lab
 from colorgan_jax.metrics.baselines import GRAY
 from colorgan_jax.paths import replace_file
@@ -89,13 +90,6 @@ class Row(NamedTuple):
 def interval(values: Sequence[float] | np.ndarray, form: str = ".2f") -> str:
     """The mean and its 95% bootstrap interval, as in 23.27 (22.95 to 23.58)."""
     return format_interval(bootstrap_interval(np.asarray(values, np.float64)), form)
-
-
-def format_interval(found: dict[str, Any], form: str) -> str:
-    """The same of what a summary holds."""
-    if found["low"] is None:
-        return format(found["mean"], form)
-    return f"{found['mean']:{form}} ({found['low']:{form}} to {found['high']:{form}})"
 
 
 def spread(seconds: Sequence[float], form: str) -> str:

@@ -92,8 +92,10 @@ def _main_table(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     return [
         {
             "": row,
-            "PSNR, dB": _format_interval(values, "psnr", ".2f"),
-            "minus gray, dB": _format_interval(above_gray.get(row, {}), "psnr", "+.2f"),
+            "PSNR, dB": format_interval(values.get("psnr", {}), ".2f"),
+            "minus gray, dB": format_interval(
+                above_gray.get(row, {}).get("psnr", {}), "+.2f"
+            ),
             "as in the report, dB": _format_mean(values, "report_psnr", ".2f"),
             "SSIM": _format_mean(values, "ssim", ".3f"),
             "LPIPS": _format_mean(values, "lpips", ".3f"),
@@ -110,11 +112,11 @@ def _table_of_differences(differences: Mapping[str, Any]) -> list[dict[str, str]
     return [
         {
             "": row,
-            "PSNR, dB": _format_interval(values, "psnr", "+.2f"),
-            "SSIM": _format_interval(values, "ssim", "+.3f"),
-            "LPIPS": _format_interval(values, "lpips", "+.3f"),
-            "colorfulness": _format_interval(values, "colorfulness", "+.1f"),
-            "ab error": _format_interval(values, "ab_error", "+.1f"),
+            "PSNR, dB": format_interval(values.get("psnr", {}), "+.2f"),
+            "SSIM": format_interval(values.get("ssim", {}), "+.3f"),
+            "LPIPS": format_interval(values.get("lpips", {}), "+.3f"),
+            "colorfulness": format_interval(values.get("colorfulness", {}), "+.1f"),
+            "ab error": format_interval(values.get("ab_error", {}), "+.1f"),
         }
         for row, values in differences.items()
     ]
@@ -131,11 +133,10 @@ def _format_mean(row: Mapping[str, Any], metric: str, form: str) -> str:
     return _format_number(row.get(metric, {}), "mean", form)
 
 
-def _format_interval(row: Mapping[str, Any], metric: str, form: str) -> str:
-    """Mean and limits, as in 23.27 (22.95 to 23.58)."""
+def format_interval(interval: Mapping[str, Any], form: str) -> str:
+    """Mean and limits of `evaluate.bootstrap_interval`, as in 23.27 (22.95 to 23.58)."""
     mean, low, high = (
-        _format_number(row.get(metric, {}), part, form)
-        for part in ("mean", "low", "high")
+        _format_number(interval, part, form) for part in ("mean", "low", "high")
     )
     return f"{mean} ({low} to {high})" if low else mean
 
