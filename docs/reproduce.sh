@@ -40,7 +40,8 @@ if [ "$size" != 256 ]; then
     --config.generator.filters="$filters" --config.discriminator.filters="$filters" "$@"
   python -m colorgan_jax evaluate --params "runs/pix2pix-$size" --image-size "$size" \
     --photos "$test_photos" --output "runs/reproduction-$size"
-  PYTHONPATH=. python docs/draw_epochs.py "runs/pix2pix-$size" --output "runs/reproduction-$size/epochs.jpg"
+  PYTHONPATH=. python docs/draw_epochs.py "runs/pix2pix-$size" \
+    --output "runs/reproduction-$size/epochs.jpg"
   exit
 fi
 
