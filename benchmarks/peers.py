@@ -17,8 +17,8 @@ def _gain(points: int) -> str:
     return f"+{PEER_PSNR[points] - PEER_PSNR[0]:.2f} dB"
 
 
-# By the name of the measure. Each figure was read in the source that it names, but for those of
-# ColorMNet, which were read where others quote them.
+# By the name of the measure. Each figure was read in the source that it names, but for
+# those of ColorMNet, which were read where others quote them.
 PEERS: dict[str, str] = {
     "PSNR": "DeOldify 24.19, ColorFormer 23.91, DDColor-tiny 23.45, InstColorization 23.38,"
     f" DDColor-large 22.85, CIC 22.73 dB ({_DDCOLOR}: 5,000 other photos of COCO at 256x256,"
