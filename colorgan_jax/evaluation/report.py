@@ -23,6 +23,7 @@ from colorgan_jax.evaluation.evaluate import (
 )
 from colorgan_jax.paths import printable, replace_file
 from colorgan_jax.photos import read_square
+from colorgan_jax.training.sources import source_names
 
 _EXPLANATIONS = f"""\
 - Brackets hold 95% bootstrap intervals over the photos.
@@ -81,9 +82,10 @@ def _describe(training: Mapping[str, Any]) -> str:
     if "imported_from" in training:
         return f"imported from {training['imported_from']}"
     config, step = training["config"], training["step"]
+    sources = ", ".join(source_names(config["data"]["source"]))
     return (
-        f"trained for {step:,} steps of {config['batch_size']} photos of"
-        f" {config['data']['source']} at {config['image_size']} pixels"
+        f"trained for {step:,} steps of {config['batch_size']} photos of {sources} at"
+        f" {config['image_size']} pixels"
     )
 
 

@@ -24,7 +24,7 @@ from colorgan_jax.params import save_params
 
 SIZE = 32
 TRAINING = {
-    "config": {"batch_size": 4, "image_size": 8, "data": {"source": "skimage"}},
+    "config": {"batch_size": 4, "image_size": 8, "data": {"source": ["a", "b"]}},
     "step": 1234,
     "mean_ab": [2.0, 9.0],
 }
@@ -281,7 +281,7 @@ def test_the_command_writes_tables_and_figures(workdirs, folder, tmp_path, capsy
         if line.startswith("| two") and "%" in line
     ]
     assert f"{mean:.2f}" in line
-    assert "1,234 steps of 4 photos" in printed
+    assert "1,234 steps of 4 photos of a, b at 8 pixels" in printed
     for name in ("grid.png", "beside_random.png", "loss_curves.png"):
         assert Image.open(output / name).width > 1000
 
