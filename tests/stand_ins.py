@@ -35,13 +35,17 @@ def npm(words):
 
 
 def python(words):
-    """A training run is short; of other scripts only the options are looked for."""
+    """A training run is short and small; other scripts have their options looked for."""
     if words[:2] == ["-m", "venv"]:
         folder = Path(words[2], "bin")
         folder.mkdir(parents=True)
         (folder / "activate").touch()
     elif words[0] == "launch.py":
         flags = os.environ["SHORT_FLAGS"].split()
+        if "--config=configs/finetune.py" in words:
+            # The released weights are of one size.
+            flags = [flag for flag in flags if not re.search("filters|_size", flag)]
+            flags.append("--config.optimizer.decay_epochs=1")
         os.execv(sys.executable, [sys.executable, *words, *flags])
     else:
         look_for_files(words)

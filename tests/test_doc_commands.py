@@ -67,7 +67,12 @@ def clone(tmp_path_factory):
     for pattern in ("*.md", "*.py", "*.toml", "*.txt", "tests/golden/latest_net_G.pth"):
         for path in ROOT.glob(pattern):
             (folder / path.name).symlink_to(path)
-    for name, count in {"PHOTOS": 20, "TEST_PHOTOS": 4, "album": 2}.items():
+    for name, count in {
+        "PHOTOS": 20,
+        "TEST_PHOTOS": 4,
+        "OTHERS": 2,
+        "album": 2,
+    }.items():
         save_photos(folder / name, count)
     for name in ("old", "family", "garden_1962"):
         Image.open(folder / "album" / "0.png").save(folder / f"{name}.jpg")
