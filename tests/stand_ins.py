@@ -45,7 +45,6 @@ def python(words):
         if "--config=configs/finetune.py" in words:
             # The released weights are of one size.
             flags = [flag for flag in flags if not re.search("filters|_size", flag)]
-            flags.append("--config.optimizer.decay_epochs=1")
         os.execv(sys.executable, [sys.executable, *words, *flags])
     else:
         look_for_files(words)
