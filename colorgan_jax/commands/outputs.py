@@ -237,9 +237,12 @@ class Results:
         for found in self._numbered(wanted):
             made_of, made_with = self._provenance(found)
             if made_of == plan.digest:
-                if made_with == plan.settings and not self._overwrite:
-                    return dataclasses.replace(plan, result=found, finished=True)
-                older.append(found)
+                if made_with == plan.settings:
+                    if not self._overwrite:
+                        return dataclasses.replace(plan, result=found, finished=True)
+                    older.insert(0, found)
+                else:
+                    older.append(found)
         if self._overwrite:
             result = older[0] if older else wanted
             if not self._is_taken(result):
@@ -380,18 +383,24 @@ def with_extension(path: AnyPath, format: str) -> AnyPath:
 
 
 def _list_by_plain_name(folder: Path) -> dict[str, list[str]]:
-    """The names in a folder under what they are without a number, and as they are."""
-    listing: dict[str, list[str]] = {}
+    """The names in a folder under what they are without a number, and as they are.
+
+    Under each, the one without a number is the first, and the others are in their order.
+    """
+    listing: dict[str, list[tuple[int, str]]] = {}
     try:
-        names = sorted(os.listdir(folder))
+        names = os.listdir(folder)
     except OSError:  # There is none yet, or writing will tell.
-        return listing
+        return {}
     for name in names:
-        listing.setdefault(name, []).append(name)
+        listing.setdefault(name, []).append((0, name))
         stem, extension = os.path.splitext(name)
-        if numbered := re.fullmatch(r"(.+)-\d+", stem, re.DOTALL):
-            listing.setdefault(numbered[1] + extension, []).append(name)
-    return listing
+        if numbered := re.fullmatch(r"(.+)-(\d+)", stem, re.DOTALL):
+            plain = numbered[1] + extension
+            listing.setdefault(plain, []).append((int(numbered[2]), name))
+    return {
+        plain: [name for _, name in sorted(found)] for plain, found in listing.items()
+    }
 
 
 def read_digests(result: Path) -> tuple[str | None, str | None]:

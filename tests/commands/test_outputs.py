@@ -114,6 +114,29 @@ def test_other_options_get_a_new_number_or_replace_when_asked(colorize):
     assert state("colorized") != second
 
 
+def test_of_several_results_the_one_of_the_same_options_is_replaced(colorize):
+    save("a.png")
+    colorize("a.png")
+    colorize("a.png", "--saturation=2")
+    colorize("a.png", "--saturation=3")
+    before = state("colorized")
+
+    def replaced():
+        after = state("colorized")
+        assert after.keys() == before.keys()
+        return [path.name for path in after if after[path] != before[path]]
+
+    colorize("a.png", "--saturation=2", "--overwrite")
+    assert replaced() == ["a-2.png"]
+    before = state("colorized")
+    colorize("a.png", "--overwrite")
+    assert replaced() == ["a.png"]
+    before = state("colorized")
+    # If there is none, the plain name is.
+    colorize("a.png", "--saturation=4", "--overwrite")
+    assert replaced() == ["a.png"]
+
+
 def test_a_photo_that_changed_is_another(colorize):
     save("a.png")
     colorize("a.png")
