@@ -113,16 +113,26 @@ def _run(options: argparse.Namespace) -> int:
             raise CommandError("- stands alone: the result goes to standard output.")
         return _colorize_standard_input(rendering, options.hints)
 
-    sources, left_out = find_sources(options.photos, options.output)
+    found = find_sources(options.photos, options.output)
+    sources = found.photos
     hints = GivenHints(options.hints, sources, options.output)
-    left_out = [path for path in left_out if path not in {*hints.files, *hints.unused}]
+    others = [
+        path for path in found.others if path not in {*hints.files, *hints.unused}
+    ]
     if hints.unused:
         print_note(
             f"{options.hints} has hints for photos that are not among these:"
             f" {_name_some(hints.unused, all_names=options.list)}."
         )
-    if left_out:
-        print_note(_describe_left_out(left_out, all_names=options.list))
+    if found.repeated:
+        print_note(
+            f"{_count(found.repeated)} left out, since another name of the same photo is"
+            f" among these: {_name_some(found.repeated, all_names=options.list)}."
+        )
+    if others:
+        print_note(_describe_others(others, all_names=options.list))
+    for error in found.errors:
+        print_error(error)
     settings = rendering.settings()
     results = Results(
         options.output,
@@ -133,8 +143,10 @@ def _run(options: argparse.Namespace) -> int:
         has_manifest=options.no_provenance,
     )
     if options.list:
-        return _list(sources, results)
-    return _colorize(sources, results, rendering, hints)
+        status = _list(sources, results)
+    else:
+        status = _colorize(sources, results, rendering, hints)
+    return 1 if found.errors else status
 
 
 def _digest_of_settings(settings: dict[str, object], hints: Hints | None) -> str:
@@ -151,11 +163,14 @@ def _name_some(paths: list[Path], *, all_names: bool) -> str:
     return ", ".join(map(str, shown)) + more
 
 
-def _describe_left_out(paths: list[Path], *, all_names: bool) -> str:
-    """Sentences about the files that are no photos, or photos already named."""
+def _count(paths: list[Path]) -> str:
+    return "1 file is" if len(paths) == 1 else f"{len(paths)} files are"
+
+
+def _describe_others(paths: list[Path], *, all_names: bool) -> str:
+    """Sentences about the files that are no photos."""
     names = _name_some(paths, all_names=all_names)
-    count = "1 file is" if len(paths) == 1 else f"{len(paths)} files are"
-    sentences = [f"{count} left out: {names}."]
+    sentences = [f"{_count(paths)} left out: {names}."]
     extensions = {path.suffix.lower() for path in paths}
     sentences += [
         f"{known.name} photos need a package more: pip install"
@@ -175,6 +190,9 @@ def _list(sources: Iterable[Source], results: Results) -> int:
         except PhotoError as error:
             print_error(error)
             status = 1
+            continue
+        if plan.is_result:
+            print(f"{source.path} is left out: it is a result of colorgan.")
         else:
             told = "is done:" if plan.finished else "->"
             print(f"{source.path} {told} {plan.result}")
@@ -200,17 +218,19 @@ def _colorize(
     sources: list[Source], results: Results, rendering: Rendering, hints: GivenHints
 ) -> int:
     """Colorizes photos and writes their results."""
-    finished = 0
+    finished = left_out = 0
 
     def jobs() -> Iterator[_Job]:
-        nonlocal finished
+        nonlocal finished, left_out
         for source in sources:
             try:
                 plan = results.plan(source)
             except PhotoError as error:
                 yield _Job(source, error)
                 continue
-            if plan.finished:
+            if plan.is_result:
+                left_out += 1
+            elif plan.finished:
                 finished += 1
             else:
                 yield _Job(source, plan)
@@ -264,6 +284,11 @@ def _colorize(
         print_note(
             f"{finished} of {len(sources)} photos were colorized before and are skipped;"
             " --overwrite colorizes them anew."
+        )
+    if left_out:
+        print_note(
+            f"{left_out} of {len(sources)} photos are left out, since they are results of"
+            " colorgan; those that are named themselves are not."
         )
     if failed:
         print_error(f"{failed} of {len(sources)} photos could not be colorized.")

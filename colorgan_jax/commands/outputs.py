@@ -16,7 +16,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePath
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from colorgan_jax.errors import CommandError, OutputError, PhotoError
 from colorgan_jax.paths import UnfinishedFile
@@ -55,11 +55,29 @@ class Source:
       number: its place among all, from 1.
       path: its file.
       wanted: where its result goes, but for the extension.
+      is_named: whether it was named itself, and not a folder that it is in.
     """
 
     number: int
     path: Path
     wanted: Path
+    is_named: bool
+
+
+class Sources(NamedTuple):
+    """What the photos and folders that were named come to.
+
+    Attributes:
+      photos: to colorize.
+      others: files of the folders that are no photos.
+      repeated: further names of one and the same photo.
+      errors: one for each folder that cannot be read.
+    """
+
+    photos: list[Source]
+    others: list[Path]
+    repeated: list[Path]
+    errors: list[PhotoError]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +91,8 @@ class Plan:
       result: where that goes, unless another file is there by then.
       digest: stands for the photo as it is now.
       settings: stands for the weights and options.
+      is_result: whether the photo, which is in a folder that was named, is itself a result
+        of this program. Nothing is to be done then.
       finished: whether the result is there.
       replaced: whether an older file is replaced.
       older: the result of the same photo with other weights or options.
@@ -84,14 +104,13 @@ class Plan:
     result: Path
     digest: str
     settings: str
+    is_result: bool = False
     finished: bool = False
     replaced: bool = False
     older: Path | None = None
 
 
-def find_sources(
-    inputs: Iterable[Path], output: Path
-) -> tuple[list[Source], list[Path]]:
+def find_sources(inputs: Iterable[Path], output: Path) -> Sources:
     """Finds the photos to colorize.
 
     A photo that is named goes into the folder `output`, those found in a folder into the
@@ -101,37 +120,36 @@ def find_sources(
       inputs: photos and folders of photos.
       output: the folder for the results; what is in it is no photo to colorize.
 
-    Returns:
-      The photos, and what is left out: files of the folders that are no photos, and further
-      names of one and the same file.
-
     Raises:
       CommandError: a folder holds no photos, or is the folder for the results.
-      PhotoError: a folder cannot be read.
+      PhotoError: a folder that is named cannot be read.
     """
-    sources: dict[object, Source] = {}
-    left_out: list[Path] = []
+    found: dict[object, Source] = {}
+    sources = Sources([], [], [], [])
 
-    def add(path: Path, wanted: Path) -> None:
+    def add(path: Path, wanted: Path, *, is_named: bool) -> None:
         key = _key(path)
-        if key in sources:
-            left_out.append(path)
+        if key in found:
+            sources.repeated.append(path)
         else:
-            sources[key] = Source(len(sources) + 1, path, wanted)
+            found[key] = Source(len(found) + 1, path, wanted, is_named)
+            sources.photos.append(found[key])
 
     for path in inputs:
         if not os.path.isdir(path):
-            add(path, output / path.name)
+            add(path, output / path.name, is_named=True)
             continue
-        photos, others = _find_inputs(path, output)
-        left_out += others
+        photos, others = _find_inputs(path, output, sources.errors.append)
+        sources.others.extend(others)
         for photo in photos:
-            add(photo, output / photo.relative_to(path))
-    return list(sources.values()), left_out
+            add(photo, output / photo.relative_to(path), is_named=False)
+    return sources
 
 
-def _find_inputs(folder: Path, output: Path) -> tuple[list[Path], list[Path]]:
-    """The photos and other files below a folder, without the results of earlier runs."""
+def _find_inputs(
+    folder: Path, output: Path, on_error: Callable[[PhotoError], None]
+) -> tuple[list[Path], list[Path]]:
+    """The photos and other files below a folder, without what is in `output`."""
     results = os.path.realpath(output)
     if results == os.path.realpath(folder):
         raise CommandError(
@@ -145,7 +163,7 @@ def _find_inputs(folder: Path, output: Path) -> tuple[list[Path], list[Path]]:
 
     photos, others = (
         [path for path in found if not holds_results(path.parent)]
-        for found in find_files(folder)
+        for found in find_files(folder, on_error=on_error)
     )
     if not photos:
         raise CommandError(f"The folder {folder} holds no photos.")
@@ -233,6 +251,8 @@ class Results:
             digest_of_file(source.path),
             self._settings(source),
         )
+        if not source.is_named and header.xmp and read_provenance(header.xmp):
+            return dataclasses.replace(plan, is_result=True)
         older = []
         for found in self._numbered(wanted):
             made_of, made_with = self._provenance(found)

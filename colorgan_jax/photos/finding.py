@@ -1,9 +1,9 @@
 """Which files below a folder are photos."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from colorgan_jax.errors import PathError, PhotoError
 from colorgan_jax.paths import AnyPath, in_bucket, is_file, list_bucket, user_path
@@ -34,7 +34,11 @@ def find_photos(folder: str | os.PathLike) -> list[AnyPath]:
     return find_files(folder).photos
 
 
-def find_files(folder: str | os.PathLike) -> Found:
+def find_files(
+    folder: str | os.PathLike,
+    *,
+    on_error: Callable[[PhotoError], None] | None = None,
+) -> Found:
     """Finds every file below a folder, and tells photos by extension in any case.
 
     Hidden files and folders (a name that begins with a dot, such as macOS's
@@ -44,20 +48,24 @@ def find_files(folder: str | os.PathLike) -> Found:
     Args:
       folder: where to look, at any depth, on this machine or in a bucket,
         gs://BUCKET/NAME; `~` stands for the home folder.
+      on_error: called for each folder below it that may not be read, and the others go
+        on; by default the error is raised.
 
     Returns:
       Photos and others; both are empty where there are none.
 
     Raises:
       MissingPackageError: a bucket needs the packages of the extra `gcs`.
-      PhotoError: the folder does not exist, is a file, or holds a folder that may not
-        be read.
+      PhotoError: the folder does not exist, is a file, or may not be read.
     """
     try:
         folder = user_path(folder).expanduser()
     except PathError as error:
         raise PhotoError(str(error)) from error
-    names = _in_bucket(folder) if in_bucket(folder) else _on_this_machine(folder)
+    if in_bucket(folder):
+        names = _in_bucket(folder)
+    else:
+        names = _on_this_machine(folder, on_error)
     extensions = readable_extensions()
     photos, others = [], []
     for name, is_link in names:
@@ -68,13 +76,22 @@ def find_files(folder: str | os.PathLike) -> Found:
     )
 
 
-def _on_this_machine(folder: AnyPath) -> Iterator[tuple[str, bool]]:
+def _on_this_machine(
+    folder: AnyPath, on_error: Callable[[PhotoError], None] | None
+) -> Iterator[tuple[str, bool]]:
     """The names of files below a folder, and whether they are links to folders."""
+
+    def refuse(error: OSError) -> None:
+        problem = _unreadable(error)
+        if on_error is None or Path(error.filename) == folder:
+            raise problem from error
+        on_error(problem)
+
     if not folder.exists():
         raise PhotoError(f"The folder {folder} does not exist.")
     if not folder.is_dir():
         raise PhotoError(f"{folder} is a file, not a folder of photos.")
-    for parent, folders, files in os.walk(folder, onerror=_refuse):
+    for parent, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         below = Path(parent).relative_to(folder).as_posix()
         prefix = "" if below == "." else f"{below}/"
@@ -93,7 +110,7 @@ def _in_bucket(folder: AnyPath) -> Iterator[tuple[str, bool]]:
         if not names and is_file(folder):
             raise PhotoError(f"{folder} is a file, not a folder of photos.")
     except OSError as error:
-        _refuse(error)
+        raise _unreadable(error) from error
     if not names:
         raise PhotoError(f"The folder {folder} does not exist.")
     for name in names:
@@ -101,5 +118,5 @@ def _in_bucket(folder: AnyPath) -> Iterator[tuple[str, bool]]:
             yield name, False
 
 
-def _refuse(error: OSError) -> NoReturn:
-    raise PhotoError(f"The folder {error.filename} cannot be read: {error.strerror}.")
+def _unreadable(error: OSError) -> PhotoError:
+    return PhotoError(f"The folder {error.filename} cannot be read: {error.strerror}.")

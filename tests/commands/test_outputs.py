@@ -266,8 +266,47 @@ def test_two_names_of_one_file_count_once_and_are_told(colorize):
     _, lines, errors = colorize("album", "album/../album/a.png")
     assert lines == [str(Path("colorized/a.png"))]
     assert errors == [
-        f"note: 2 files are left out: {Path('album/b.png')}, album/../album/a.png."
+        "note: 2 files are left out, since another name of the same photo is among"
+        f" these: {Path('album/b.png')}, album/../album/a.png."
     ]
+
+
+def test_results_that_lie_in_a_folder_are_not_colorized_again(colorize):
+    save("album/a.png")
+    colorize("album", "--output=album/pale", "--saturation=0.5")
+    for _ in range(2):
+        status, lines, errors = colorize("album", "--output=album/vivid")
+        assert status == 0
+        assert errors[-1] == (
+            "note: 1 of 2 photos are left out, since they are results of colorgan; those"
+            " that are named themselves are not."
+        )
+    photos = sorted(str(path) for path in Path("album").rglob("*.png"))
+    assert photos == ["album/a.png", "album/pale/a.png", "album/vivid/a.png"]
+    listed = colorize("album", "--output=new", "--list")[1]
+    assert "album/pale/a.png is left out: it is a result of colorgan." in listed
+    lines = colorize("album/pale/a.png", "--output=album/vivid")[1]
+    assert lines == ["album/vivid/a-2.png"]
+
+
+def test_a_folder_that_cannot_be_read_does_not_keep_the_others(colorize, monkeypatch):
+    for name in ("album/a.png", "album/locked/b.png", "album/sub/c.png"):
+        save(name)
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "locked":  # For root nothing is locked.
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    status, lines, errors = colorize("album")
+    assert status == 1
+    assert lines == ["[1/2] colorized/a.png", "[2/2] colorized/sub/c.png"]
+    assert errors == [
+        "error: The folder album/locked cannot be read: Permission denied."
+    ]
+    assert colorize("album/locked")[2] == errors
 
 
 def test_names_that_differ_in_case_are_different_photos(colorize):
