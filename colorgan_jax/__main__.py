@@ -19,7 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
       arguments: the words after `colorgan`; by default those of the program.
 
     Returns:
-      The exit status: 0 if all went well, 1 after an error that was printed.
+      The exit status: 0 if all went well, 1 after an error that was printed, 2 without a
+      command.
 
     Raises:
       SystemExit: with status 2, after usage errors, as argparse does.
@@ -47,8 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="colorgan", description="Color for black-and-white photos."
     )
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    parser.add_argument(
+        "--version", action="version", version=f"colorgan {__version__}"
+    )
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", dest="command"
+    )
     bulk.add_parser(commands)
     colorize.add_parser(commands)
     evaluate.add_parser(commands)
@@ -58,10 +63,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     survey.add_parser(commands)
     video.add_parser(commands)
     options, more = parser.parse_known_args(arguments)
+    if options.command is None:
+        parser.print_help(sys.stderr)
+        return 2
     if "beam_options" in options:
         options.beam_options = more
     elif more:
-        parser.error(f"unrecognized arguments: {' '.join(more)}")
+        # By the command's own parser, which shows its options.
+        chosen = commands.choices[options.command]
+        chosen.error(f"unrecognized arguments: {' '.join(more)}")
 
     # Without a GPU or TPU, JAX says so in a warning; users of the command know.
     logging.getLogger("jax").setLevel(logging.ERROR)

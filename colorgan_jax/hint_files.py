@@ -113,11 +113,11 @@ def _read_json(path: str | os.PathLike) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        problem = (
-            f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
-        )
+        problem = ""
+        if isinstance(error, json.JSONDecodeError):
+            problem = f" (line {error.lineno}, column {error.colno}: {error.msg})"
         raise HintsError(
-            f"{path} is no file of hints: it is not JSON{problem and f' ({problem})'}."
+            f"{path} is no file of hints: it is not JSON{problem}."
         ) from error
 
 

@@ -77,7 +77,7 @@ GOOD = {"point": [0.5, 0.5], "ab": [0, 0]}
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", r"is not JSON \(line 1\)"),
+        ("", r"is not JSON \(line 1, column 1: "),
         ("[" * 100_000, "is not JSON"),
         (b"\xff\xfe\x00", "is not text"),
         ([], "the file is not a JSON object"),

@@ -37,12 +37,15 @@ from colorgan_jax.params import load_params
 from colorgan_jax.paths import is_on_this_machine
 from colorgan_jax.photos import (
     FORMATS,
+    PHOTO_EXTENSIONS,
     Photo,
     read_header,
     read_photo,
 )
 
 _STANDARD_INPUT = Path("-")
+_DEFAULT_OUTPUT = Path("colorized")
+_FILM_EXTENSIONS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm")
 # Of the files that are left out, so many are named.
 _NAMES_SHOWN = 10
 
@@ -77,10 +80,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add_reference_option(parser)
     parser.add_argument(
         "--output",
-        default=Path("colorized"),
         type=local_path,
         metavar="FOLDER",
-        help="where the results go (default: %(default)s)",
+        help=f"where the results go (default: {_DEFAULT_OUTPUT})",
     )
     add_result_options(parser)
     parser.add_argument(
@@ -93,6 +95,10 @@ def _photo_path(word: str) -> Path:
     if not is_on_this_machine(word):
         raise argparse.ArgumentTypeError(
             f"{word} is not on this machine: for photos in a bucket there is colorgan bulk."
+        )
+    if word.lower().endswith(_FILM_EXTENSIONS):
+        raise argparse.ArgumentTypeError(
+            f"{word} is a film: for films there is colorgan video."
         )
     return Path(word)
 
@@ -109,13 +115,15 @@ def _run(options: argparse.Namespace) -> int:
         has_provenance=not options.no_provenance,
     )
     if _STANDARD_INPUT in options.photos:
-        if len(options.photos) > 1 or options.list:
+        if len(options.photos) > 1 or options.list or options.output:
             raise CommandError("- stands alone: the result goes to standard output.")
         return _colorize_standard_input(rendering, options.hints)
 
-    found = find_sources(options.photos, options.output)
+    output = options.output or _DEFAULT_OUTPUT
+    _check_output(output)
+    found = find_sources(options.photos, output)
     sources = found.photos
-    hints = GivenHints(options.hints, sources, options.output)
+    hints = GivenHints(options.hints, sources, output)
     others = [
         path for path in found.others if path not in {*hints.files, *hints.unused}
     ]
@@ -135,7 +143,7 @@ def _run(options: argparse.Namespace) -> int:
         print_error(error)
     settings = rendering.settings()
     results = Results(
-        options.output,
+        output,
         sources,
         settings=lambda source: _digest_of_settings(settings, hints.of(source)),
         result_format=rendering.result_format,
@@ -147,6 +155,23 @@ def _run(options: argparse.Namespace) -> int:
     else:
         status = _colorize(sources, results, rendering, hints)
     return 1 if found.errors else status
+
+
+def _check_output(folder: Path) -> None:
+    """Refuses a file, and what is most likely meant as one.
+
+    Raises:
+      CommandError: it is one.
+    """
+    if folder.is_dir():
+        return
+    if folder.exists():
+        raise CommandError(f"--output {folder} is a file; name a folder.")
+    if folder.suffix.lower() in PHOTO_EXTENSIONS:
+        raise CommandError(
+            f"--output names a folder, and {folder} looks like a photo; for one such file"
+            f" there is: colorgan colorize - < PHOTO > {folder}"
+        )
 
 
 def _digest_of_settings(settings: dict[str, object], hints: Hints | None) -> str:
@@ -218,10 +243,11 @@ def _colorize(
     sources: list[Source], results: Results, rendering: Rendering, hints: GivenHints
 ) -> int:
     """Colorizes photos and writes their results."""
-    finished = left_out = 0
+    finished: list[Path] = []
+    left_out = 0
 
     def jobs() -> Iterator[_Job]:
-        nonlocal finished, left_out
+        nonlocal left_out
         for source in sources:
             try:
                 plan = results.plan(source)
@@ -231,7 +257,7 @@ def _colorize(
             if plan.is_result:
                 left_out += 1
             elif plan.finished:
-                finished += 1
+                finished.append(plan.result)
             else:
                 yield _Job(source, plan)
 
@@ -275,14 +301,23 @@ def _colorize(
                     f"{job.plan.older} was made with other weights or options and stays;"
                     f" the new result is {result}."
                 )
+            elif result != job.plan.wanted and not job.plan.replaced:
+                print_note(
+                    f"{job.plan.wanted} is there already, not made of this photo as it is"
+                    f" now, and stays; the result is {result}."
+                )
             for remark in remarks:
                 print_note(f"{job.source.path}: {remark}.")
             progress.print_line(job.source.number, str(result))
             done += 1
     progress.print_summary(f"{done} photos colorized into the folder {results.folder}.")
-    if finished:
+    if finished and len(sources) == 1:
         print_note(
-            f"{finished} of {len(sources)} photos were colorized before and are skipped;"
+            f"{finished[0]} was made before and stays; --overwrite makes it anew."
+        )
+    elif finished:
+        print_note(
+            f"{len(finished)} of {len(sources)} photos were colorized before and are skipped;"
             " --overwrite colorizes them anew."
         )
     if left_out:

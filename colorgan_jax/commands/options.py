@@ -11,6 +11,7 @@ from colorgan_jax.photos import DEFAULT_QUALITY
 
 # What formats of results are called by users, and by Pillow.
 RESULT_FORMATS = {"tiff": "TIFF", "png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
+_OTHER_NAMES = {"tif": "tiff", "jpg": "jpeg"}
 
 _MAXIMUM_SATURATION = 10.0
 
@@ -64,6 +65,7 @@ def add_result_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         choices=RESULT_FORMATS,
+        type=_format_name,
         help="of the results (default: that of each photo, or PNG or TIFF where it is"
         " not written)",
     )
@@ -86,6 +88,11 @@ def add_result_options(parser: argparse.ArgumentParser) -> None:
         help="colorize all photos anew and replace older files; a photo that is"
         " colorized is not replaced",
     )
+
+
+def _format_name(word: str) -> str:
+    name = word.lower()
+    return _OTHER_NAMES.get(name, name)
 
 
 def add_address_options(parser: argparse.ArgumentParser, *, people: str) -> None:

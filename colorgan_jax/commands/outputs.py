@@ -88,7 +88,8 @@ class Plan:
       source: the photo.
       header: of its file.
       format: of its result.
-      result: where that goes, unless another file is there by then.
+      wanted: the name of that, without a number.
+      result: where it goes, unless another file is there by then.
       digest: stands for the photo as it is now.
       settings: stands for the weights and options.
       is_result: whether the photo, which is in a folder that was named, is itself a result
@@ -101,6 +102,7 @@ class Plan:
     source: Source
     header: Header
     format: str
+    wanted: Path
     result: Path
     digest: str
     settings: str
@@ -247,6 +249,7 @@ class Results:
             source,
             header,
             format,
+            wanted,
             wanted,
             digest_of_file(source.path),
             self._settings(source),

@@ -1,8 +1,14 @@
 """How far a command is: a bar on a terminal, lines elsewhere."""
 
 import sys
+import threading
 import time
 from typing import Any
+
+from colorgan_jax.errors import print_note
+
+# One photo has no bar. If it takes longer than this, something is said.
+_PATIENCE_SECONDS = 3.0
 
 
 class Progress:
@@ -20,10 +26,15 @@ class Progress:
         self._done = 0
         self._start = time.monotonic()
         self._bar: Any = None
+        self._timer: threading.Timer | None = None
 
     def __enter__(self) -> "Progress":
-        if self._total != 1 and sys.stderr.isatty():
-            # Imported for it alone: one photo has no bar.
+        if self._total == 1 and sys.stderr.isatty():
+            self._timer = threading.Timer(_PATIENCE_SECONDS, _ask_for_patience)
+            self._timer.daemon = True
+            self._timer.start()
+        elif sys.stderr.isatty():
+            # Imported for it alone.
             from rich.console import Console
             from rich.progress import (
                 BarColumn,
@@ -47,6 +58,8 @@ class Progress:
         return self
 
     def __exit__(self, *error: object) -> None:
+        if self._timer:
+            self._timer.cancel()
         if self._bar:
             self._bar.stop()
 
@@ -84,3 +97,10 @@ class Progress:
 
     def _has_terminal(self) -> bool:
         return self._bar is not None and sys.stdout.isatty()
+
+
+def _ask_for_patience() -> None:
+    print_note(
+        "still at it. The first run on a machine compiles the network and takes longer than"
+        " later ones."
+    )

@@ -243,7 +243,15 @@ def test_a_link_to_an_input_is_never_written_through(params):
         ),
         (
             ["a.png", "--params", "PARAMS", "--output", "file"],
-            "The folder file cannot be made",
+            "--output file is a file",
+        ),
+        (
+            ["a.png", "--params", "PARAMS", "--output", "color.jpg"],
+            "colorgan colorize - < PHOTO > color.jpg",
+        ),
+        (
+            ["-", "--params", "PARAMS", "--output", "folder"],
+            "- stands alone",
         ),
     ],
 )
@@ -339,12 +347,37 @@ def test_ctrl_c_ends_the_command_soon_and_leaves_whole_files(params, tmp_path):
         assert (tmp_path / "album" / name).exists()
 
 
-def test_usage_errors_exit_with_2(capsys):
-    for arguments in ([], ["colorise"], ["colorize"]):
-        with pytest.raises(SystemExit) as stopped:
-            main(arguments)
-        assert stopped.value.code == 2
-        assert "usage: colorgan" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "usage", "message"),
+    [
+        (["colorise"], "usage: colorgan ", "invalid choice: 'colorise'"),
+        (["colorize"], "usage: colorgan colorize ", "required: PHOTO"),
+        (
+            ["colorize", "a.png", "--outptu", "b"],
+            "usage: colorgan colorize ",
+            "unrecognized arguments: --outptu b",
+        ),
+        (["colorize", "film.MKV"], "usage: colorgan colorize ", "colorgan video"),
+    ],
+)
+def test_usage_errors_exit_with_2(capsys, arguments, usage, message):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith(usage) and message in error
+
+
+def test_without_a_command_all_commands_are_shown(capsys):
+    assert main([]) == 2
+    assert "colorize photos at their full resolution" in capsys.readouterr().err
+
+
+def test_formats_go_by_the_names_of_their_extensions(params):
+    save("a.png")
+    for word, result in (("JPG", "a.jpg"), ("tif", "a.tif"), ("WebP", "a.webp")):
+        assert main(["colorize", "a.png", "--params", params, "--format", word]) == 0
+        assert Path("colorized", result).is_file()
 
 
 @pytest.mark.parametrize("word", ["much", "-0.5", "11", "nan", "inf"])

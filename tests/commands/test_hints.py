@@ -53,7 +53,7 @@ def test_other_hints_make_another_result_and_the_same_none(colorize):
     assert colorize("old.png")[1] == results[:1]
     assert colorize("old.png", "--hints", "colors.json")[1] == results[1:]
     status, lines, errors = colorize("old.png", "--hints", "colors.json")
-    assert (status, lines) == (0, []) and "were colorized before" in errors[0]
+    assert (status, lines) == (0, []) and "was made before" in errors[0]
     save_hints("colors.json", BLUE)
     assert colorize("old.png", "--hints", "colors.json")[1][0].endswith("old-3.png")
 

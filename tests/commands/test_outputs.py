@@ -142,8 +142,20 @@ def test_a_photo_that_changed_is_another(colorize):
     colorize("a.png")
     before = state("colorized")
     save("a.png", level=60)
-    assert colorize("a.png")[1] == [str(Path("colorized/a-2.png"))]
+    _, lines, errors = colorize("a.png")
+    assert lines == [str(Path("colorized/a-2.png"))]
+    assert errors == [
+        f"note: {Path('colorized/a.png')} is there already, not made of this photo as it"
+        f" is now, and stays; the result is {Path('colorized/a-2.png')}."
+    ]
     assert before.items() <= state("colorized").items()
+
+
+def test_a_quality_without_effect_makes_no_other_result(colorize):
+    save("a.jpg")
+    colorize("a.jpg", "--format=png")
+    assert colorize("a.jpg", "--format=png", "--quality=60")[1] == []
+    assert os.listdir("colorized") == ["a.png"]
 
 
 def test_what_is_not_ours_is_neither_replaced_nor_taken_for_a_result(colorize):
