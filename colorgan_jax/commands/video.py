@@ -114,12 +114,12 @@ def _time(word: str) -> float:
 
 def _run(options: argparse.Namespace) -> int:
     output = options.output
+    if output.exists() and options.input.exists() and output.samefile(options.input):
+        raise CommandError(f"{output} is the film itself: name another file.")
     if output.exists() and not options.overwrite:
         raise CommandError(
             f"{output} is there already: --overwrite replaces it, or name another file."
         )
-    if output.exists() and options.input.exists() and output.samefile(options.input):
-        raise CommandError(f"{output} is the film itself: name another file.")
     # AV1's encoder tells of itself otherwise.
     os.environ.setdefault("SVT_LOG", "1")
     with extra("video", "colorgan video"):
@@ -179,9 +179,12 @@ def _run(options: argparse.Namespace) -> int:
             )
     except OSError as error:
         raise CommandError(
-            f"{parts} cannot be written: {error.strerror or error}. To go on, rerun the"
-            " same command."
+            f"{parts} cannot be written: {error.strerror or error}. Where that is mended,"
+            " the same command goes on."
         ) from error
+    except KeyboardInterrupt:
+        print_note(f"{parts} keeps what is finished: to go on, rerun the same command.")
+        raise
     if not segments:
         raise CommandError(
             f"{film.path} has no frame there (--start, --end, --preview)."
@@ -266,14 +269,18 @@ def _open_parts(folder: Path, settings: str) -> None:
                 f"{folder} is in the way: parts of the result would be in it. Move it away,"
                 " or name another file."
             )
-        if note.read_text(errors="replace").strip() != settings:
+        unfinished = set(folder.glob(".*.partial"))
+        has_parts = any({*folder.iterdir()} - {note, *unfinished})
+        is_of_others = note.read_text(errors="replace").strip() != settings
+        if has_parts and is_of_others:
             raise CommandError(
                 f"{folder} has parts that were made of another film, or with other weights"
                 " or options: go on with those, delete the folder, or name another file."
             )
-        # What a killed run left unfinished.
-        for file in folder.glob(".*.partial"):
+        # What a killed run left.
+        for file in unfinished:
             file.unlink()
-        return
+        if not is_of_others:
+            return
     folder.mkdir(parents=True, exist_ok=True)
     replace_file(note, f"{settings}\n".encode())

@@ -3,7 +3,6 @@
 import functools
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -158,7 +157,12 @@ def test_parts_of_another_run_are_not_taken(video, tmp_path):
     assert status == 1 and "color.mp4.parts" in error and "options" in error
     write_film("gray.mp4", pictures(9, seed=1))
     assert video("gray.mp4", "color.mp4")[0] == 1
-    shutil.rmtree(tmp_path / "color.mp4.parts")
+    # A run that was stopped before its first part was finished leaves nothing to keep.
+    for part in (tmp_path / "color.mp4.parts").glob("0*"):
+        part.unlink()
+    (tmp_path / "color.mp4.parts" / ".000000.mkv.partial").touch()
+    assert video("gray.mp4", "color.mp4")[0] == 0
+    (tmp_path / "color.mp4").unlink()
     (tmp_path / "color.mp4.parts").mkdir()
     (tmp_path / "color.mp4.parts" / "diary.txt").write_text("mine")
     status, _, (error,) = video("gray.mp4", "color.mp4")
@@ -216,7 +220,7 @@ def test_a_reference_lends_its_colors(video):
     [
         (["missing.mp4", "color.mp4"], "missing.mp4 cannot be read"),
         (["gray.mp4", "color.gif"], "color.gif"),
-        (["gray.mp4", "gray.mp4"], "gray.mp4 is there already"),
+        (["gray.mp4", "gray.mp4"], "gray.mp4 is the film itself"),
         (["gray.mp4", "gray.mp4", "--overwrite"], "the film itself"),
         (["gray.mp4", "color.mp4", "--start", "9"], "no frame"),
         (["gray.mp4", "color.mp4", "--start", "0.2", "--end", "0.1"], "no frame"),
