@@ -14,6 +14,7 @@ from running_server import run_server, serve_folder
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.select import Select
 from tiny_generator import random_params
 
 from colorgan_jax import colorize_photo, load_params, read_hints
@@ -203,6 +204,8 @@ def test_transparency_stays(page, tmp_path, downloads):
     np.testing.assert_array_equal(found[..., 3], pixels[..., 3])
     expected = colorize_photo(random_params(seed=0), read_photo(path)).pixels
     assert np.abs(found[10:, :, :3].astype(int) - expected[10:]).max() <= 2
+    Select(find(page, "format")).select_by_value("image/jpeg")
+    assert np.asarray(Image.open(download(page, downloads)))[:8].min() > 240
 
 
 @needs_exiftool
@@ -351,10 +354,16 @@ def test_colors_from_the_photo_and_by_name(page, tmp_path):
     upload(page, save_photo(tmp_path / "p.png", 60, 60))
     click_at(page, 48.5 / 60, 29.5 / 60)
     wait_for_colors(page, 1)
-    field = find(page, "hex")
+    field = find(page, "typed")
+    for typed, color in (("navy", "#000080"), ("3050A0", "#3050a0")):
+        field.clear()
+        field.send_keys(typed + Keys.ENTER)
+        wait_for_colors(page, 1)
+        assert color in markers(page)[0].accessible_name
+        assert field.get_property("value") == color
     field.clear()
-    field.send_keys("#3050A0")
-    wait_for_colors(page, 1)
+    field.send_keys("bleu" + Keys.ENTER)
+    assert field.get_attribute("aria-invalid") == "true"
     assert "#3050a0" in markers(page)[0].accessible_name
     click_at(page, 0.2, 0.2)
     wait_for_colors(page, 2)

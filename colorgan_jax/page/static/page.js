@@ -212,6 +212,7 @@ function save(blob, name) {
 
 /** Replaces the hints of the photo; that can be undone. */
 function change(hints) {
+  report("");
   current.past.push(current.hints);
   current.future = [];
   current.hints = hints;
@@ -368,7 +369,8 @@ function showChosen() {
   const [L] = shownAt(...placeOf(hint));
   const color = colorOf(hint);
   $("picker").value = color;
-  if (document.activeElement !== $("hex")) $("hex").value = color;
+  $("typed").value = color;
+  $("typed").ariaInvalid = "false";
   [...$("swatches").children].forEach((button, place) => {
     const [, a, b] = SWATCHES[place];
     button.dataset.color = hexOf(L, a, b);
@@ -382,9 +384,21 @@ function takeColor(active) {
   $("stage").classList.toggle("takes-color", active);
 }
 
-function typeHex(text) {
-  const hex = `#${text.trim().replace(/^#/, "").toLowerCase()}`;
-  if (/^#[0-9a-f]{6}$/.test(hex)) setColor(hex);
+/** "#rrggbb" of what a person typed: that, with or without "#", or the name of a color. */
+function colorNamed(text) {
+  const word = text.trim();
+  if (/^#?[0-9a-f]{6}$/i.test(word)) return `#${word.replace("#", "").toLowerCase()}`;
+  if (!/^[a-z]+$/i.test(word) || !CSS.supports("color", word)) return null;
+  const context = document.createElement("canvas").getContext("2d");
+  context.fillStyle = word;
+  // Of words that name no color of their own, such as "transparent", it makes another form.
+  return /^#[0-9a-f]{6}$/.test(context.fillStyle) ? context.fillStyle : null;
+}
+
+function typeColor(text) {
+  const color = colorNamed(text);
+  $("typed").ariaInvalid = String(color === null);
+  if (color !== null) setColor(color);
 }
 
 // --- Events -------------------------------------------------------------------------------
@@ -495,7 +509,7 @@ for (const [name] of SWATCHES) {
   $("swatches").append(button);
 }
 $("picker").addEventListener("change", ({ target }) => setColor(target.value));
-$("hex").addEventListener("input", ({ target }) => typeHex(target.value));
+$("typed").addEventListener("change", ({ target }) => typeColor(target.value));
 $("dropper").addEventListener("click", () => takeColor(!takesColor));
 $("remove").addEventListener("click", removeChosen);
 $("done").addEventListener("click", () => {
@@ -504,6 +518,10 @@ $("done").addEventListener("click", () => {
 });
 
 $("where").addEventListener("change", () => loadNetwork());
+
+addEventListener("beforeunload", (event) => {
+  if (photos.some(({ hints }) => hints.length)) event.preventDefault();
+});
 
 // --- The start ----------------------------------------------------------------------------
 
@@ -534,6 +552,7 @@ function addExamples() {
     }));
     $("examples").append(button);
   }
+  $("try").hidden = false;
 }
 
 /**

@@ -141,12 +141,21 @@ async function recolor({ photo, ...options }) {
   return { image: canvas.transferToImageBitmap() };
 }
 
+/** JPEG has no transparency, and the browser would make it black. */
+function putOnWhite(canvas) {
+  const context = canvas.getContext("2d");
+  context.globalCompositeOperation = "destination-over";
+  context.fillStyle = "white";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+}
+
 /** A photo at full resolution, as a file. */
 async function render({ photo, type, quality, ...options }) {
   const { file } = photos.get(photo);
   const bitmap = await createImageBitmap(file);
   const canvas = paintPhoto(bitmap, colorsOf(photo, options), site.size);
   bitmap.close();
+  if (type === "image/jpeg") putOnWhite(canvas);
   const encoded = await canvas.convertToBlob({ type, quality });
   const exif = readExif(new Uint8Array(await file.arrayBuffer()));
   const parts = withMetadata(new Uint8Array(await encoded.arrayBuffer()), {
