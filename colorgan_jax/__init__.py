@@ -16,13 +16,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from colorgan_jax.bulk import colorize_photos, read_ahead
     from colorgan_jax.errors import ColorganError
     from colorgan_jax.hint_files import read_hints
     from colorgan_jax.hints import Hints, make_hints
     from colorgan_jax.inference import colorize, colorize_photo, where_to_ask
     from colorgan_jax.networks.discriminator import Discriminator
     from colorgan_jax.networks.generator import Generator
-    from colorgan_jax.params import load_params
+    from colorgan_jax.params import fold_batch_norm, load_params, save_params
     from colorgan_jax.photos import Photo, read_photo, write_photo
     from colorgan_jax.references import Reference, make_reference
 
@@ -36,11 +37,15 @@ __all__ = [
     "Reference",
     "colorize",
     "colorize_photo",
+    "colorize_photos",
+    "fold_batch_norm",
     "load_params",
     "make_hints",
     "make_reference",
+    "read_ahead",
     "read_hints",
     "read_photo",
+    "save_params",
     "where_to_ask",
     "write_photo",
 ]
@@ -55,11 +60,15 @@ _MODULES = {
     "Reference": "references",
     "colorize": "inference",
     "colorize_photo": "inference",
+    "colorize_photos": "bulk",
+    "fold_batch_norm": "params",
     "load_params": "params",
     "make_hints": "hints",
     "make_reference": "references",
+    "read_ahead": "bulk",
     "read_hints": "hint_files",
     "read_photo": "photos",
+    "save_params": "params",
     "where_to_ask": "inference",
     "write_photo": "photos",
 }

@@ -31,14 +31,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from colorgan_jax.errors import HintsError
-from colorgan_jax.hints import DEFAULT_RADIUS, Hints, make_hints
+from colorgan_jax.hints import (
+    DEFAULT_RADIUS,
+    HIGHEST_AB,
+    LARGEST_RADIUS,
+    Hints,
+    make_hints,
+)
 from colorgan_jax.lab import rgb_to_lab
 
 _VERSION = 1
 _SHAPES = ("point", "stroke", "rectangle")
 _COLORS = ("color", "ab")
-_LARGEST_RADIUS = 0.5
-_LARGEST_AB = 128
 # Strokes and rectangles are covered by spots: so many along a stroke, or along each side.
 _SPOTS_OF_STROKE = 25
 _SPOTS_OF_SIDE = 5
@@ -179,7 +183,7 @@ def _color(hint: Any) -> tuple[float, float]:
             names = " or ".join(f'"{kind}"' for kind in kinds)
             raise HintsError(f"it must have one of {names}.")
     if "ab" in hint:
-        a, b = _numbers(hint["ab"], "ab", 2, -_LARGEST_AB, _LARGEST_AB)
+        a, b = _numbers(hint["ab"], "ab", 2, -HIGHEST_AB, HIGHEST_AB)
         return a, b
     color = hint["color"]
     if not (isinstance(color, str) and re.fullmatch("#[0-9a-fA-F]{6}", color)):
@@ -193,7 +197,7 @@ def _spots(hint: dict) -> Iterator[_Spot]:
     """The spots that cover a hint's shape."""
     radius = DEFAULT_RADIUS
     if "radius" in hint:
-        (radius,) = _numbers([hint["radius"]], "radius", 1, 0, _LARGEST_RADIUS)
+        (radius,) = _numbers([hint["radius"]], "radius", 1, 0, LARGEST_RADIUS)
     if "point" in hint:
         x, y = _numbers(hint["point"], "point", 2)
         yield x, y, radius

@@ -18,12 +18,15 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Array, Bool, Float
 
+from colorgan_jax.errors import HintsError
 from colorgan_jax.lab import AB_SCALE
 from colorgan_jax.upsampling import resize
 
 # Of a hint's spot: 3.5 of the 256 pixels that the network sees.
 DEFAULT_RADIUS = 3.5 / 256
 
+LARGEST_RADIUS = 0.5
+HIGHEST_AB = 128
 # Hints are padded to this number or a power of two times it.
 _FEWEST = 16
 # Features of different sizes are compared on a grid of as many cells a side, at most.
@@ -101,16 +104,43 @@ def make_hints(
     Args:
       positions: centers (y, x) [N, 2], as fractions of the photo's height and width, in
         [0, 1].
-      ab: the color there, CIE a and b [N, 2].
-      radius: of each spot [N] or of all, as a fraction of the height and the width.
+      ab: the color there, CIE a and b [N, 2], in [-128, 128].
+      radius: of each spot [N] or of all, as a fraction of the height and the width, in
+        [0, 0.5].
 
     Returns:
       Float32 arrays of NumPy for 16, 32, 64 ... hints, of which the first N are those given.
+      Those of several photos are stacked for a batch: `jax.tree.map(lambda *x: np.stack(x),
+      *hints)`.
+
+    Raises:
+      HintsError: other shapes, or numbers outside of these ranges.
     """
     positions, ab = (
-        np.asarray(array, np.float32).reshape(-1, 2) for array in (positions, ab)
+        np.asarray(array, np.float32)
+        if np.size(array)
+        else np.zeros((0, 2), np.float32)
+        for array in (positions, ab)
     )
     count = len(positions)
+    if positions.shape != (count, 2) or ab.shape != (count, 2):
+        raise HintsError(
+            "make_hints takes positions [N, 2] and as many ab [N, 2], not"
+            f" {[*positions.shape]} and {[*ab.shape]}."
+        )
+    if np.shape(radius) not in ((), (count,)):
+        raise HintsError(
+            f"make_hints takes one radius or {count}, not {[*np.shape(radius)]}."
+        )
+    for name, numbers, lowest, highest in (
+        ("positions, fractions of the height and the width,", positions, 0, 1),
+        ("ab", ab, -HIGHEST_AB, HIGHEST_AB),
+        ("a radius", np.asarray(radius), 0, LARGEST_RADIUS),
+    ):
+        if not (
+            (numbers >= lowest) & (numbers <= highest)
+        ).all():  # NaN is never within.
+            raise HintsError(f"make_hints takes {name} from {lowest} to {highest}.")
     size = _FEWEST
     while size < count:
         size *= 2

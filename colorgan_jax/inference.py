@@ -35,7 +35,7 @@ from colorgan_jax.lab import (
     limit_chroma,
 )
 from colorgan_jax.params import Params, image_size
-from colorgan_jax.photos import Photo, resize_photo
+from colorgan_jax.photos import Photo, check_pixels, resize_photo
 from colorgan_jax.references import Look, Reference, spread_reference
 from colorgan_jax.upsampling import resize, upsample, upsample_parts
 
@@ -155,7 +155,8 @@ def colorize(
       reference: a photo of the same place or subject whose colors are known, from
         `make_reference`; one for all images.
       saturation: factor on the predicted ab, from 0 on: 0 gives gray, more than 1
-        stronger colors. Another value compiles nothing anew. Hints' colors stay.
+        stronger colors. Hints' colors stay. Another number compiles nothing anew; the
+        default is a program of its own.
 
     Returns:
       sRGB, float32 [..., H, W, 3] in [0, 1].
@@ -163,9 +164,9 @@ def colorize(
     Raises:
       ParamsError: if `params` are not a generator's.
       TypeError: if L is not floating point.
-      ValueError: if L has fewer than two dimensions, no pixels, or a last dimension of 1
-        behind two others, which is almost always a channel; or if the hints have other
-        leading dimensions.
+      ValueError: if L has fewer than two dimensions, no pixels, or a last dimension of 1,
+        3 or 4 behind two others, which is almost always one of channels; or if the hints
+        have other leading dimensions.
     """
     size = image_size(params)
     L, hints = _check_images(L, hints, function="colorize")
@@ -230,22 +231,26 @@ def _check_images(
     """
     L = jnp.asarray(L)
     if not jnp.issubdtype(L.dtype, jnp.floating):
-        raise TypeError(f"{function} takes L as floats in [0, 100], not {L.dtype}.")
+        raise TypeError(
+            f"{function} takes L as floats in [0, 100], not {L.dtype}: CIE lightness, which"
+            " colorgan_jax.lab.rgb_to_lab(rgb)[..., 0] gives of sRGB in [0, 1]."
+        )
     if L.ndim < 2 or 0 in L.shape[-2:]:
         raise ValueError(
             f"{function} takes L of shape [..., height, width], not {L.shape}."
         )
-    if L.ndim > 2 and L.shape[-1] == 1:
+    if L.ndim > 2 and L.shape[-1] in (1, 3, 4):
+        lightness = "L" if L.shape[-1] == 1 else "colorgan_jax.lab.rgb_to_lab(rgb)"
         raise ValueError(
             f"{function} takes L of shape [..., height, width] without a channel axis,"
-            f" not {L.shape}: pass L[..., 0]."
+            f" not {L.shape}: pass {lightness}[..., 0]."
         )
     batch = L.shape[:-2]
     if hints is not None:
         if hints.mask.shape[:-1] != batch:
             raise ValueError(
                 f"L has the leading dimensions {batch}, its hints"
-                f" {hints.mask.shape[:-1]}."
+                f" {hints.mask.shape[:-1]}: stack those of a batch, as make_hints says."
             )
         count = math.prod(batch)
         hints = Hints(*(x.reshape(count, *x.shape[len(batch) :]) for x in hints))
@@ -283,8 +288,11 @@ def colorize_photo(
 
     Raises:
       ParamsError: if `params` are not a generator's.
-      ValueError: if the photo has no pixels, or its pixels are no photo's.
+      ValueError: if the photo has no pixels, or its pixels are no photo's; or if the
+        saturation is negative or no finite number.
     """
+    if not 0 <= saturation < math.inf:
+        raise ValueError(f"The saturation is a number from 0 on, not {saturation}.")
     L = photo_lightness(photo.pixels)
     seen = what_the_network_sees(L, photo.alpha, image_size(params))
     (ab,) = predict_photos_ab(
@@ -314,16 +322,7 @@ def photo_lightness(pixels: Shaped[np.ndarray, "H W *C"]) -> Float[np.ndarray, "
     Raises:
       ValueError: if `pixels` are anything else.
     """
-    if (
-        pixels.dtype not in (np.uint8, np.uint16)
-        or pixels.shape[2:] not in ((), (3,))
-        or pixels.ndim < 2
-        or 0 in pixels.shape
-    ):
-        raise ValueError(
-            "A photo is uint8 or uint16 of shape [height, width] or [height, width, 3],"
-            f" not {pixels.dtype} of shape {pixels.shape}."
-        )
+    check_pixels(pixels)
     if pixels.ndim == 2:
         return np.take(_gray_lightness(pixels.dtype), pixels)
     linear = decode_levels(np.iinfo(pixels.dtype).max)

@@ -43,7 +43,12 @@ def test_every_kind_of_block_is_known():
     }
     assert kinds == {"dockerfile", "json", "python", "sh", "text"}
     # The tests below run these, and tests/test_export.py runs docs/export.md.
-    assert with_blocks("python") == ["README.md", "docs/export.md", "docs/hints.md"]
+    assert with_blocks("python") == [
+        "README.md",
+        "docs/api.md",
+        "docs/export.md",
+        "docs/hints.md",
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -118,17 +123,24 @@ def test_the_commands_of_documents_run(block, clone, programs, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("document", ["README.md", "docs/hints.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/api.md", "docs/hints.md"])
 def test_the_python_of_documents_runs(document, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     pixels = np.random.default_rng(0).integers(0, 256, (40, 60), np.uint8)
-    write_photo("old.tif", Photo(pixels))
+    (tmp_path / "album").mkdir()
+    for name in ("old.tif", "family.jpg", "photo.jpg", "album/a.jpg"):
+        write_photo(name, Photo(pixels))
     (tmp_path / "family.json").write_text(blocks("docs/hints.md", "json")[0])
-    names = {"L": np.full((40, 60), 50.0), "photo": Photo(pixels)}
+    names = {}
     for block in blocks(document, "python"):
         exec(block, names)
     assert names["rgb"].shape == (*names["L"].shape, 3)
-    if document == "README.md":
+    if document == "docs/api.md":
+        assert names["ab"].shape == (1, 256, 256, 2)
+        for name in ("array.png", "new/a.jpg"):
+            assert read_photo(name).pixels.shape == (40, 60, 3)
+        assert names["folded"]["encoder_1"]["kernel"].shape == (4, 4, 1, 16)
+    elif document == "README.md":
         assert names["blue"][240, 160, 2] > names["blue"][240, 160, 0] + 0.1
         assert read_photo("new.tif").pixels.shape == (40, 60, 3)
     else:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from colorgan_jax import hints as module
+from colorgan_jax.errors import HintsError
 from colorgan_jax.hints import Hints, Kernel, make_hints
 
 SIZE = 16
@@ -35,6 +36,24 @@ def some_hints(count=5, seed=1):
         random.uniform(-80, 80, (count, 2)),
         random.uniform(0.03, 0.2, count),
     )
+
+
+@pytest.mark.parametrize(
+    ("positions", "ab", "radius", "message"),
+    [
+        ([(0.5, 0.5), (0.2, 0.2)], [(60, 0)], 0.1, r"not \[2, 2\] and \[1, 2\]"),
+        (np.zeros((2, 3, 2)), np.zeros((2, 3, 2)), 0.1, r"not \[2, 3, 2\]"),
+        ([0.5, 0.5], [60, 0], 0.1, r"not \[2\] and \[2\]"),
+        ([(0.5, 0.5)], [(60, 0)], [0.1, 0.1], r"one radius or 1, not \[2\]"),
+        ([(300, 200)], [(60, 0)], 0.1, "fractions .* from 0 to 1"),
+        ([(0.5, 0.5)], [(500, 0)], 0.1, "ab from -128 to 128"),
+        ([(0.5, 0.5)], [(np.nan, 0)], 0.1, "ab from -128 to 128"),
+        ([(0.5, 0.5)], [(60, 0)], -0.1, r"a radius from 0 to 0\.5"),
+    ],
+)
+def test_what_no_hints_are_is_refused(positions, ab, radius, message):
+    with pytest.raises(HintsError, match=message):
+        make_hints(positions, ab, radius)
 
 
 def weights_of_spot(hint_position, radius, size=SIZE):

@@ -306,7 +306,12 @@ def test_gradients_are_finite_outside_the_gamut_and_at_black_and_white(params):
     [
         (np.zeros(5, np.float32), ValueError, r"\[\.\.\., height, width\].*\(5,\)"),
         (np.zeros((4, 0), np.float32), ValueError, r"\(4, 0\)"),
-        (np.zeros((8, 8), np.uint8), TypeError, "uint8"),
+        (np.zeros((8, 8), np.uint8), TypeError, r"uint8.*rgb_to_lab"),
+        (
+            np.zeros((9, 8, 3), np.float32),
+            ValueError,
+            r"\(9, 8, 3\): pass colorgan_jax\.lab\.rgb_to_lab\(rgb\)\[\.\.\., 0\]",
+        ),
         (
             np.zeros((8, 8, 1), np.float32),
             ValueError,
@@ -478,6 +483,12 @@ def test_colorize_photo_compiles_nothing_for_another_size(params):
 def test_colorize_photo_refuses_other_arrays(params, pixels):
     with pytest.raises(ValueError, match=r"uint8 or uint16 of shape \[height, width\]"):
         colorize_photo(params, Photo(pixels))
+
+
+@pytest.mark.parametrize("saturation", [-1.0, np.nan, np.inf])
+def test_colorize_photo_refuses_a_saturation_that_is_none(params, saturation):
+    with pytest.raises(ValueError, match="from 0 on, not"):
+        colorize_photo(params, Photo(np.zeros((4, 4), np.uint8)), saturation=saturation)
 
 
 def test_saved_params_come_back_from_the_file_and_the_work_directory(tmp_path, params):

@@ -3,7 +3,7 @@
 from colorgan_jax.photos.finding import Found, find_files, find_photos
 from colorgan_jax.photos.formats import FORMATS, PHOTO_EXTENSIONS, readable_extensions
 from colorgan_jax.photos.header import MAXIMUM_PIXELS, Header
-from colorgan_jax.photos.photo import Metadata, Photo
+from colorgan_jax.photos.photo import Metadata, Photo, check_pixels
 from colorgan_jax.photos.pixels import (
     NEARLY_GRAY,
     color_strength,
@@ -41,6 +41,7 @@ __all__ = [
     "Photo",
     "SHORTEST_WIDE_JPEG2000_SIDE",
     "WRITTEN_FORMATS",
+    "check_pixels",
     "color_strength",
     "count_pixels",
     "encode_photo",

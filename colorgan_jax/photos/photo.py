@@ -76,6 +76,25 @@ class Photo:
         return pixels
 
 
+def check_pixels(pixels: Shaped[np.ndarray, "*shape"]) -> None:
+    """Refuses what no photo has.
+
+    Raises:
+      ValueError: pixels that are not uint8 or uint16, or neither [H, W] nor [H, W, 3], or
+        none at all.
+    """
+    if (
+        pixels.dtype not in (np.uint8, np.uint16)
+        or pixels.shape[2:] not in ((), (3,))
+        or pixels.ndim < 2
+        or 0 in pixels.shape
+    ):
+        raise ValueError(
+            "A photo is uint8 or uint16 of shape [height, width] or [height, width, 3],"
+            f" not {pixels.dtype} of shape {pixels.shape}."
+        )
+
+
 def to_8_bits(pixels: Shaped[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
     """Rounds uint16 to uint8, and leaves uint8 as it is."""
     if pixels.dtype == np.uint8:

@@ -28,7 +28,7 @@ from colorgan_jax.photos.formats import (
     PNG_XMP_KEY,
 )
 from colorgan_jax.photos.jpeg import segment
-from colorgan_jax.photos.photo import Metadata, Photo, to_8_bits
+from colorgan_jax.photos.photo import Metadata, Photo, check_pixels, to_8_bits
 from colorgan_jax.photos.photoshop import app13_segments, resource_of_iptc
 from colorgan_jax.photos.profiles import SRGB_PROFILE
 from colorgan_jax.photos.tiff import IPTC, PHOTOSHOP, XMP
@@ -84,7 +84,8 @@ def write_photo(
 ) -> None:
     """Writes a photo in the format that the extension names, replacing an older file.
 
-    The file appears whole or not at all.
+    The file appears whole or not at all. It has one page; for several there is
+    `encode_photo`.
 
     Args:
       path: a file in a folder that exists, with an extension of a format that is written:
@@ -96,6 +97,7 @@ def write_photo(
       PhotoError: another extension, or a photo too large for the format.
       OutputError: a path that cannot be written (no such folder, no permission, disk
         full).
+      ValueError: as of `encode_photo`.
     """
     path = Path(path)
     for format in WRITTEN_FORMATS:
@@ -133,8 +135,13 @@ def encode_photo(
 
     Raises:
       PhotoError: the photo is too large for the format.
+      ValueError: its pixels are no photo's, or the quality is none.
     """
     pages = [photo] if isinstance(photo, Photo) else list(photo)
+    for page in pages:
+        check_pixels(page.pixels)
+    if not 1 <= quality <= 100:
+        raise ValueError(f"The quality is a number from 1 to 100, not {quality}.")
     if format == "TIFF":
         encoded = io.BytesIO()
         write_tiff(encoded, pages, samples=sum(page.pixels.size for page in pages))

@@ -146,6 +146,21 @@ def test_an_extension_that_is_not_written_is_refused(tmp_path, extension):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("pixels", "quality", "message"),
+    [
+        (np.zeros((4, 4, 3), np.float32), 95, "uint8 or uint16 .* not float32"),
+        (np.zeros((4, 4, 4), np.uint8), 95, r"not uint8 of shape \(4, 4, 4\)"),
+        (np.zeros((4, 4), np.uint8), 101, "quality is a number from 1 to 100, not 101"),
+    ],
+)
+def test_what_is_no_photo_writes_no_file(tmp_path, pixels, quality, message):
+    with pytest.raises(ValueError, match=message):
+        write_photo(tmp_path / "new.jpg", Photo(pixels), quality=quality)
+    assert not list(tmp_path.iterdir())
+
+
 def test_16_bits_are_what_other_programs_read():
     original = photo(np.uint16, alpha=True)
     expected = np.dstack([original.pixels, original.alpha])
