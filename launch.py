@@ -9,6 +9,7 @@ import faulthandler
 import io
 import logging as python_logging
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -62,13 +63,17 @@ _TRY_AGAIN = 75
 def main(arguments: list[str]) -> None:
     """Hands the flags over to `colorgan_jax.training.train`."""
     if arguments[1:]:
-        sys.exit(f"launch.py takes flags only; found {' '.join(arguments[1:])}.")
+        _fail(
+            f"it takes flags only; found {' '.join(arguments[1:])}. Photos are named by"
+            " --config.data.source=FOLDER."
+        )
     config_file = Path(config_flags.get_config_filename(flags.FLAGS["config"]))
     if not config_file.is_file():
-        sys.exit(f"--config: there is no file {config_file}; see the folder configs/.")
+        names = ", ".join(sorted(map(str, Path("configs").glob("[!_]*.py"))))
+        _fail(f"--config: there is no file {config_file}; there are {names}.")
     for flag in (_COORDINATOR, _NUM_PROCESSES, _PROCESS_ID):
         if flag.value is not None and not _MULTIHOST.value:
-            sys.exit(f"--{flag.name} is for several hosts: it goes with --multihost.")
+            _fail(f"--{flag.name} is for several hosts: it goes with --multihost.")
     workdir = _WORKDIR.value or Path("runs") / config_file.stem
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # Names may be unprintable.
@@ -145,10 +150,20 @@ def _fail(message: str, status: int = 1) -> NoReturn:
 
 def _parse_flags(arguments: list[str]) -> list[str]:
     try:
-        return app.parse_flags_with_usage(arguments)
+        return flags.FLAGS(arguments)
     except AttributeError as error:  # Of ml_collections; its text suggests a name.
-        text = " ".join(str(error).replace("\\n", " ").split())
-        sys.exit(f"launch.py: the config has no such value: {text}")
+        name, *guess = re.findall(r"[\"']+(\w+)[\"']", str(error).replace("\\", ""))
+        hint = f"did you mean {guess[0]}? " if guess else ""
+        sys.exit(
+            f"launch.py: the config has no value {name}: {hint}configs/pix2pix.py lists all."
+        )
+    except flags.UnrecognizedFlagError as error:
+        text = str(error).replace(" ?", "?")
+        sys.exit(f"launch.py: {text} (Config values are set by --config.NAME=VALUE.)")
+    except flags.Error as error:
+        if not flags.FLAGS["config"].present:
+            sys.exit("launch.py: name a config, such as --config=configs/pix2pix.py.")
+        sys.exit(f"launch.py: {error}.")
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def get_config() -> ml_collections.ConfigDict:
     # They are not trained on. By default they are drawn from data.source.
     config.data.validation_source = config_dict.placeholder(str)
     # A run keeps its photos when it resumes: photos.json in its folder lists them.
-    config.data.train_photos = 10_000  # None or 0: all but those for validation.
+    config.data.train_photos = 10_000  # 0: all but those for validation.
     config.data.validation_photos = 2_000
     # The smallest side of random crops as a share of the photo's; 1: no crops.
     config.data.smallest_crop = 1.0

@@ -23,16 +23,20 @@ def launch(*flags):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ([], "--config must have a value"),
+        ([], "name a config, such as --config=configs/pix2pix.py"),
         (["--config=configs/nothing.py"], "there is no file configs/nothing.py"),
         (["--config=configs/pix2pix.py", "--workdri=x"], "Did you mean: workdir"),
         (
             ["--config=configs/pix2pix.py", "--config.batch_sise=8"],
-            'Did you mean "batch_size"',
+            "no value batch_sise: did you mean batch_size?",
         ),
         (
             ["--config=configs/pix2pix.py", "--config.data.sorce=photos"],
-            'Did you mean "source"',
+            "no value sorce: did you mean source?",
+        ),
+        (
+            ["--config=configs/pix2pix.py", "--image_size=64"],
+            "set by --config.NAME=VALUE.)",
         ),
         (["--config=configs/pix2pix.py", "--config.epochs=many"], "config.epochs=many"),
         (["--config=configs/pix2pix.py", "photos"], "takes flags only; found photos"),

@@ -115,8 +115,9 @@ def load_photos(
     Args:
       config: of the run. Reads `seed`, `image_size`, `batch_size` and of `data`: `source`
         (one name or several), `train_photos` and `validation_photos` (how many to use;
-        where there are fewer, all are used in the same proportion; `train_photos` None
-        or 0 means all that are not for validation), `validation_source` (where it is
+        where there are fewer, all are used in the same proportion, but up to a sixth is
+        for validation if so many are asked for; `train_photos` None or 0 means all that
+        are not for validation), `validation_source` (where it is
         set, the photos for validation are those that a run on this source alone would
         draw, or those of a list, and are not trained on), `smallest_crop` (side of the
         smallest crop to train on, as a share of the photo's), `minimum_color` (see
@@ -186,11 +187,20 @@ def _draw(source: Source, config: ml_collections.ConfigDict) -> tuple[Photos, Ph
         train = _find_usable(source, config, order[~held_out], wanted_train)
         return train, validation
     both = _find_usable(source, config, order, wanted_train + wanted_validation)
-    if config.data.train_photos:
-        share = wanted_validation / (wanted_train + wanted_validation)
-        count = max(1, round(share * len(both)))
+    found = len(both)
+    if not config.data.train_photos:
+        count = min(wanted_validation, found // 2)
     else:
-        count = min(wanted_validation, len(both) // 2)
+        if found < wanted_train + wanted_validation:
+            logging.warning(
+                "The config asks for %d photos to train on and %d to validate on, but there"
+                " are %d: they are divided.",
+                wanted_train,
+                wanted_validation,
+                found,
+            )
+        share = wanted_validation / (wanted_train + wanted_validation)
+        count = max(1, round(share * found), min(wanted_validation, found // 6))
     validation, train = both.cut(count)
     return train, validation
 
@@ -219,9 +229,9 @@ def _draw_around(
     shared = np.isin(for_training, validation.indices)
     if shared.any():
         logging.info(
-            "%d photos of %s are for validation, and left out of training.",
-            shared.sum(),
+            "Of the photos of %s, %d are for validation, and left out of training.",
             ", ".join(source_names(config.data.source)),
+            shared.sum(),
         )
     order = _random_order(source, config)
     order = order[np.isin(order, for_training[~shared])]

@@ -97,6 +97,14 @@ ARCHITECTURE = (
     "discriminator.halvings",
 )
 
+# What photos a run draws: it keeps those that it has drawn.
+_OF_THE_SPLIT = (
+    "data.train_photos",
+    "data.validation_photos",
+    "data.validation_source",
+    "data.minimum_color",
+)
+
 # Where 0 means what None does.
 _ZERO_MEANS_NONE = (
     "generator.maximum_filters",
@@ -207,7 +215,7 @@ def check_pretrained(config: ml_collections.ConfigDict) -> None:
 
 
 def check_workdir(workdir: AnyPath, config: ml_collections.ConfigDict) -> None:
-    """Refuses to resume with other networks or batches; logs what else has changed.
+    """Refuses to resume as another run; logs what else has changed.
 
     Raises:
       TrainingError: names what has changed.
@@ -224,6 +232,11 @@ def check_workdir(workdir: AnyPath, config: ml_collections.ConfigDict) -> None:
             f"{workdir} holds a run with other networks ({', '.join(refused)}); choose"
             " another --workdir, or the config that it was started with."
         )
+    if "seed" in changed:
+        raise TrainingError(
+            f"--config.seed is {config.seed}, but {workdir} holds a run with seed"
+            f" {before['seed']}: resume it with that, or start anew in another --workdir."
+        )
     if "batch_size" in changed:
         raise TrainingError(
             f"--config.batch_size is {config.batch_size}, but {workdir} holds a run that"
@@ -231,8 +244,13 @@ def check_workdir(workdir: AnyPath, config: ml_collections.ConfigDict) -> None:
             f" --config.batch_size={before['batch_size']}, or start anew in another"
             " --workdir."
         )
-    for change in changed.values():
-        logging.warning("Config changed since the run was started: %s.", change)
+    for name, change in changed.items():
+        effect = (
+            ", without effect: the run keeps its photos"
+            if name in _OF_THE_SPLIT
+            else ""
+        )
+        logging.warning("Config changed since the last start: %s%s.", change, effect)
 
 
 def write_config(workdir: AnyPath, config: ml_collections.ConfigDict) -> None:

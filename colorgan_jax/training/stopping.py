@@ -16,9 +16,10 @@ from colorgan_jax.training.hosts import gather
 class StopSignals:
     """Notes Ctrl-C and SIGTERM, so that the run saves its state before it stops.
 
-    A second Ctrl-C ends the process at once, which leaves earlier checkpoints intact.
-    With several hosts SIGTERM is left to JAX, which makes all of them stop at the same
-    step (see `Checkpoints.reached_preemption`).
+    Until `heed` is called, after the first step, there is nothing to save, and they end
+    the process at once: compiling would make them wait. So does a second Ctrl-C later,
+    which leaves earlier checkpoints intact. With several hosts SIGTERM is left to JAX,
+    which makes all of them stop at the same step (see `Checkpoints.reached_preemption`).
 
     Attributes:
       received: name of the signal, or None.
@@ -27,24 +28,33 @@ class StopSignals:
     def __init__(self):
         self.received: str | None = None
         self._previous: dict[signal.Signals, Any] = {}  # What handled them before.
+        self._is_heeding = False
 
     def __enter__(self) -> "StopSignals":
         numbers = [signal.SIGINT]
         if jax.process_count() == 1:
             numbers.append(signal.SIGTERM)
         for number in numbers:
-            self._previous[number] = signal.signal(number, self._note)
+            self._previous[number] = signal.signal(number, signal.SIG_DFL)
         return self
 
     def __exit__(self, *_) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
+    def heed(self) -> None:
+        """From now on there is something to save. May be called again."""
+        if self._is_heeding:
+            return
+        self._is_heeding = True
+        for number in self._previous:
+            signal.signal(number, self._note)
+
     def _note(self, number: int, _) -> None:
         self.received = signal.Signals(number).name
         logging.warning(
-            "%s: saving, then stopping. Ctrl-C now stops at once and loses the steps"
-            " since the last checkpoint.",
+            "%s: saving after this step, then stopping. Ctrl-C now stops at once and loses"
+            " the steps since the last checkpoint.",
             self.received,
         )
         signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -19,6 +19,7 @@ from colorgan_jax.paths import user_path
 from colorgan_jax.training import data, gan, results, schedules
 from colorgan_jax.training.checkpoint import Checkpoints, has_checkpoint
 from colorgan_jax.training.hosts import mesh_of_all_devices
+from colorgan_jax.training.lock import locked
 from colorgan_jax.training.metric_log import MetricLog
 from colorgan_jax.training.run_config import (
     check_config,
@@ -47,7 +48,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
     and when it stops, loss_curves.png, samples/ and params.safetensors; and, of the
     validation with the highest PSNR, best.safetensors.
 
-    A run that resumes keeps its networks, its batch size and its photos.
+    A run that resumes keeps its networks, its seed, its batch size and its photos.
 
     Args:
       config: as in configs/pix2pix.py, where every value is explained.
@@ -61,7 +62,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
     Raises:
       DataError: if there are too few photos, or the run's own are missing.
       TrainingError: if the config is impossible or does not fit what is in the work
-        directory.
+        directory, or if another run is writing there.
       NonFiniteError: if a loss or a gradient is no longer finite.
       CheckpointError: if a checkpoint cannot be read or written.
       PathError, MissingPackageError: as `paths.user_path`.
@@ -78,18 +79,9 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
         check_pretrained(config)
     train_photos, validation_photos = data.load_photos(config, split)
     mean_ab = data.mean_ab(train_photos, config.batch_size)
-    if jax.process_index() == 0:
-        write_config(workdir, config)
-        if split is None:
-            write_split(workdir, data.split_of(train_photos, validation_photos))
     steps_per_epoch = data.steps_per_epoch(train_photos, config.batch_size)
     last_step = config.epochs * steps_per_epoch
 
-    logging.info(
-        "Training on %d %s; compiling the first step may take a minute.",
-        jax.device_count(),
-        jax.devices()[0].device_kind,
-    )
     mesh = mesh_of_all_devices()
     sharding = NamedSharding(mesh, PartitionSpec("batch"))
     create_state = jax.jit(
@@ -106,6 +98,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
     adversarial_from = schedules.adversarial_from(config, steps_per_epoch)
 
     with (
+        locked(workdir),
         StopSignals() as signals,
         Checkpoints(workdir, config.keep_checkpoints) as saved,
     ):
@@ -113,13 +106,30 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
             state = create_state(load_pretrained(config))
         else:
             state = saved.restore(jax.eval_shape(create_state))
-            logging.info("Resuming after step %d of %d.", state.step, last_step)
         step = int(state.step)
         if step > last_step:
             raise TrainingError(
                 f"{workdir} holds a run of {step / steps_per_epoch:.3g} epochs, and"
                 f" --config.epochs is {config.epochs}: ask for more epochs, or choose"
                 " another --workdir."
+            )
+        if jax.process_index() == 0:
+            write_config(workdir, config)
+            if split is None:
+                write_split(workdir, data.split_of(train_photos, validation_photos))
+        if step == last_step:
+            logging.info(
+                "The run is complete after %d steps: nothing is left to train. For another"
+                " choose another --workdir.",
+                step,
+            )
+        else:
+            if step:
+                logging.info("Resuming after step %d of %d.", step, last_step)
+            logging.info(
+                "Training on %d %s; compiling the first step may take a minute.",
+                jax.device_count(),
+                jax.devices()[0].device_kind,
             )
         metric_log = MetricLog(
             workdir,
@@ -157,6 +167,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | os.PathLike) -> str 
                 and step >= adversarial_from,
             )
             step += 1
+            signals.heed()
             metric_log.add_step(metrics)
             if step % config.log_every_steps == 0 or step % steps_per_epoch == 0:
                 metric_log.write_losses()

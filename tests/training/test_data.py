@@ -93,6 +93,11 @@ def test_fewer_photos_than_asked_for_are_split_in_proportion(folder):
         config_for(folder, train_photos=100, validation_photos=30)
     )
     assert (len(train), len(validation)) == (10, 3)
+    # As in the report, a sixth may be for validation, however many would be trained on.
+    train, validation = data.load_photos(
+        config_for(folder, train_photos=10_000, validation_photos=2)
+    )
+    assert (len(train), len(validation)) == (11, 2)
     for every in (0, None):
         train, validation = data.load_photos(config_for(folder, train_photos=every))
         assert (len(train), len(validation)) == (10, 3)
@@ -414,7 +419,10 @@ def test_validation_photos_stay_those_of_their_folder_when_others_join_it(
     assert sorted(numbers(train)) == sorted(
         {*range(13), *range(20, 25)} - set(numbers(alone))
     )
-    assert f"3 photos of {', '.join(two_folders)} are for validation" in caplog.text
+    assert (
+        f"Of the photos of {', '.join(two_folders)}, 3 are for validation"
+        in caplog.text
+    )
     config.data.train_photos = 6
     train, validation = data.load_photos(config)
     assert numbers(validation) == numbers(alone)

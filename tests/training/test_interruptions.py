@@ -136,6 +136,18 @@ def test_an_interrupted_run_goes_on_to_the_very_same_state(
     assert steps[-1] == 76
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_before_the_first_step_a_run_ends_at_once(number, tmp_path):
+    """Compiling it may take minutes, and there is nothing to save."""
+    process = launch(tmp_path, epochs=4)
+    wait_for(lambda: (tmp_path / "photos.json").exists(), process)
+    process.send_signal(number)
+    output, _ = process.communicate()
+    assert process.returncode == -number, output
+    assert not any((tmp_path / "checkpoints").glob("[0-9]*"))
+
+
 def test_a_full_disk_ends_the_run_in_one_sentence(tmp_path):
     """A limit on the size of files stands for it; of this run only checkpoints pass it."""
     resource = pytest.importorskip("resource")

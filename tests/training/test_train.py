@@ -19,6 +19,7 @@ from colorgan_jax.params import load_training
 from colorgan_jax.training import metric_log
 from colorgan_jax.training.checkpoint import Checkpoints
 from colorgan_jax.training.data import load_photos, mean_ab
+from colorgan_jax.training.lock import locked
 from colorgan_jax.training.results import print_report
 from colorgan_jax.training.run_config import check_workdir, write_config
 from colorgan_jax.training.schedules import learning_rate
@@ -154,10 +155,30 @@ def test_other_batches_are_refused_by_name(finished):
 
 
 def test_fewer_epochs_than_were_taken_are_refused(copied):
+    before = (copied / "config.json").read_text()
     with pytest.raises(
         TrainingError, match=r"run of 2 epochs, and --config.epochs is 1"
     ):
         train(tiny_config(epochs=1), copied)
+    assert (copied / "config.json").read_text() == before
+
+
+def test_another_seed_is_refused(copied):
+    """It would be neither of the two runs."""
+    with pytest.raises(TrainingError, match=r"seed is 1, .* with seed 0"):
+        train(tiny_config(epochs=3, seed=1), copied)
+
+
+def test_two_runs_do_not_write_into_one_folder(copied):
+    pytest.importorskip("fcntl")
+    with (
+        locked(copied),
+        pytest.raises(TrainingError, match=r"Another run is writing into"),
+    ):
+        train(tiny_config(epochs=3), copied)
+    assert latest_step(copied) == 38
+    with locked(copied):  # The run that was refused has not left it locked.
+        pass
 
 
 @pytest.mark.slow
@@ -385,7 +406,10 @@ def test_sources_are_compared_by_their_names(copied, caplog):
     assert "data.source" not in caplog.text
     config.data.source = ("a", "c")
     check_workdir(copied, config)
-    assert "started: data.source a, b -> a, c." in caplog.text
+    assert "the last start: data.source a, b -> a, c." in caplog.text
+    caplog.clear()
+    check_workdir(copied, tiny_config(**{"data.validation_photos": 7}))
+    assert "-> 7, without effect: the run keeps its photos." in caplog.text
 
 
 @pytest.mark.parametrize("name", ["config.json", "photos.json"])
