@@ -68,7 +68,9 @@ def save_loss_curves(
         "validation_psnr_gray".
     """
     figure = Figure(figsize=(13, 3.8), layout="constrained")
-    discriminator, generator, psnr = figure.subplots(1, 3)
+    validations = [row for row in rows if "validation_psnr" in row]
+    panels = figure.subplots(1, 3 if validations else 2)
+    discriminator, generator = panels[:2]
     losses = [row for row in rows if "generator_loss" in row]
     for axis, title, color in (
         (discriminator, "discriminator_loss", _BLUE),
@@ -82,9 +84,18 @@ def save_loss_curves(
     discriminator.legend()
     generator.legend()
 
-    validations = [row for row in rows if "validation_psnr" in row]
-    every = math.ceil(len(validations) / _MOST_MARKERS) or None
-    epochs = [row["epoch"] for row in validations]
+    if validations:
+        _plot_validations(panels[2], validations)
+    for axis in panels:
+        axis.grid(alpha=0.3)
+        axis.set_xlim(left=0)
+    _save(figure, path, dpi=110)
+
+
+def _plot_validations(axis, rows) -> None:
+    """PSNR of the generator and of gray, by epoch."""
+    every = math.ceil(len(rows) / _MOST_MARKERS) or None
+    epochs = [row["epoch"] for row in rows]
     for name, label, style in (
         ("validation_psnr", "generated", {"color": _GREEN, "marker": "o"}),
         (
@@ -93,14 +104,10 @@ def save_loss_curves(
             {"color": _GRAY, "marker": "s", "linestyle": "--"},
         ),
     ):
-        values = [row[name] for row in validations]
-        psnr.plot(epochs, values, label=label, markevery=every, **style)
-    psnr.set(title="Validation PSNR, dB (peak 1.0)", xlabel="epoch")
-    psnr.legend()
-    for axis in (discriminator, generator, psnr):
-        axis.grid(alpha=0.3)
-        axis.set_xlim(left=0)
-    _save(figure, path, dpi=110)
+        values = [row[name] for row in rows]
+        axis.plot(epochs, values, label=label, markevery=every, **style)
+    axis.set(title="Validation PSNR, dB (peak 1.0)", xlabel="epoch")
+    axis.legend()
 
 
 def save_hint_curves(

@@ -10,16 +10,22 @@
 # --config.compute_dtype=bfloat16. With --size 64, say, the report's recipe alone, at 64x64
 # and with 32 filters: a few hours on two CPU cores.
 set -euo pipefail
+fail() {
+  printf '%s\n' "$@" >&2
+  exit 2
+}
 size=256
 if [ "${1-}" = --size ] && (($# > 1)); then
   size=$2
   shift 2
 fi
-if (($# < 2)); then
-  echo "usage: bash docs/reproduce.sh [--size SIZE] PHOTOS TEST_PHOTOS" \
-    "[FLAGS OF launch.py ...]" >&2
-  exit 2
+if (($# < 2)) || [[ $1 == -* ]]; then
+  fail "usage: bash docs/reproduce.sh [--size SIZE] PHOTOS TEST_PHOTOS [FLAGS OF launch.py ...]"
 fi
+if ! [[ $size =~ ^[0-9]+$ ]]; then fail "--size $size: it must be a number of pixels."; fi
+for folder in "$1" "$2"; do
+  if [ ! -d "$folder" ]; then fail "There is no folder $folder."; fi
+done
 photos=$(realpath "$1")
 test_photos=$(realpath "$2")
 shift 2
@@ -39,7 +45,7 @@ if [ "$size" != 256 ]; then
   train pix2pix "pix2pix-$size" --config.image_size="$size" \
     --config.generator.filters="$filters" --config.discriminator.filters="$filters" "$@"
   python -m colorgan_jax evaluate --params "runs/pix2pix-$size" --image-size "$size" \
-    --photos "$test_photos" --output "runs/reproduction-$size"
+    --photos "$test_photos" --output "runs/reproduction-$size" --overwrite
   PYTHONPATH=. python docs/draw_epochs.py "runs/pix2pix-$size" \
     --output "runs/reproduction-$size/epochs.jpg"
   exit
@@ -57,8 +63,8 @@ save_params(released, load_params(source), load_training(source), half_precision
 END
 
 python -m colorgan_jax evaluate --params runs/pix2pix --compare runs/pretrained \
-  --photos "$test_photos" --output runs/reproduction
+  --photos "$test_photos" --output runs/reproduction --overwrite
 PYTHONPATH=. python docs/draw_epochs.py runs/pix2pix --output runs/reproduction/epochs.jpg
 python -m colorgan_jax evaluate --params runs/released.safetensors --compare runs/pretrained \
-  --photos "$test_photos" --output runs/released
+  --photos "$test_photos" --output runs/released --overwrite
 echo "To release: cp runs/released.safetensors colorgan_jax/weights/params.safetensors"

@@ -42,7 +42,7 @@ def test_a_discriminator_that_is_trained_later_has_its_own_curve(tmp_path, drawn
         {"step": 30, "epoch": 3.0, "generator_loss": 5.0, "discriminator_loss": 3.0},
     ]
     figures.save_loss_curves(tmp_path / "curves.png", rows)
-    discriminator, generator, _ = drawn()[-1].axes
+    discriminator, generator = drawn()[-1].axes
     lines = {line.get_label(): line.get_xydata() for line in discriminator.lines}
     np.testing.assert_allclose(lines["logged"], [[1.4, 1], [2, 2], [3, 3]])
     # Of the second epoch's steps, four have the loss 1 and six the loss 2.

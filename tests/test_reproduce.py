@@ -57,3 +57,15 @@ def test_a_wrong_call_prints_the_usage(script, words):
     result = run(script, *words)
     assert result.returncode == 2 and result.stderr.startswith("usage: ")
     assert not (script.parent.parent / "runs").exists()
+
+
+def test_what_is_not_there_is_said_before_the_training(script, tmp_path):
+    (tmp_path / "photos").mkdir()
+    result = run(script, tmp_path / "photos", tmp_path / "none")
+    assert (result.returncode, result.stderr) == (
+        2,
+        f"There is no folder {tmp_path / 'none'}.\n",
+    )
+    result = run(script, "--size", "small", tmp_path / "photos", tmp_path / "photos")
+    assert result.returncode == 2 and "--size small" in result.stderr
+    assert not (tmp_path / "runs").exists()

@@ -16,6 +16,10 @@ from colorgan_jax.hub import is_hub_name
 from colorgan_jax.paths import in_bucket, replace_file, user_path
 
 _MOST_HINTS = 100
+_RESULTS = (
+    *("summary.md", "summary.json", "per_photo.csv"),
+    *("grid.png", "beside_random.png", "hints.png", "loss_curves.png"),
+)
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -80,6 +84,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="leave out photos that are nearly gray",
     )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace the results of an earlier evaluation",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -100,6 +109,12 @@ def _run(options: argparse.Namespace) -> int:
                 f"The results cannot go into the folder of the photos, {photos}: they"
                 " would be scored next time. Name another with --output."
             )
+    older = [file for name in _RESULTS if (file := options.output / name).exists()]
+    if older and not options.overwrite:
+        raise CommandError(
+            f"{options.output} holds the results of an earlier evaluation: name another"
+            " folder with --output, or replace them with --overwrite."
+        )
     models = evaluate.load_models(paths)
     _make_folder(options.output)  # before the work, which may take long
     evaluation = evaluate.evaluate(
@@ -115,6 +130,8 @@ def _run(options: argparse.Namespace) -> int:
     text = scorecard.format_summary(summary)
     numbers = json.dumps(summary, indent=2) + "\n"
     try:
+        for file in older:  # Not all of them are written each time.
+            file.unlink(missing_ok=True)
         replace_file(options.output / "summary.md", text.encode())
         replace_file(options.output / "summary.json", numbers.encode())
         scorecard.write_per_photo(options.output / "per_photo.csv", evaluation)

@@ -200,7 +200,7 @@ def save_grids(folder: Path, evaluation: Evaluation) -> None:
     captions = {
         row: [f"{psnr[row][number]:.1f} dB" for number in chosen] for row in psnr
     }
-    captions[REAL] = [printable(file.name)[-_CAPTION_LENGTH:] for file in files]
+    captions[REAL] = [_caption(file.name) for file in files]
     for name, columns in {
         "grid.png": (GRAY, *models, REAL),
         "beside_random.png": (*models, RANDOM_AB, REAL),
@@ -211,6 +211,12 @@ def save_grids(folder: Path, evaluation: Evaluation) -> None:
             row_labels=list(chosen.values()),
             captions=captions,
         )
+
+
+def _caption(name: str) -> str:
+    """The end of a long name, which tells photos apart."""
+    text = printable(name)
+    return text if len(text) <= _CAPTION_LENGTH else f"…{text[1 - _CAPTION_LENGTH :]}"
 
 
 def save_hint_curves(path: str | os.PathLike, evaluation: Evaluation) -> None:
