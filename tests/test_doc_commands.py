@@ -176,6 +176,7 @@ FOREIGN = {
     "pix2pix": "--eval --model",
     "sbatch": "--gpus-per-node --nodes --ntasks-per-node",
     "sky": "--env --infra",
+    "tensorboard": "--logdir",
 }
 
 

@@ -57,6 +57,9 @@ _HELD = {
     "JPEG2000": ("exif", "xmp"),
 }
 
+# Those that say the resolution themselves; the others do so in EXIF data, if there are any.
+_WITH_RESOLUTION = ("JPEG", "PNG", "TIFF")
+
 WRITTEN_FORMATS = tuple(_HELD)
 
 _APP1 = b"\xff\xe1"
@@ -204,6 +207,8 @@ def fit_metadata(metadata: Metadata, format: str) -> tuple[Metadata, list[str]]:
         for field in lost
         if getattr(metadata, field)
     ]
+    if metadata.dpi and not metadata.exif and format not in _WITH_RESOLUTION:
+        remarks.append(f"{FORMATS[format].name} has no room for its resolution")
     nothing = {field: getattr(Metadata(), field) for field in lost}
     return dataclasses.replace(metadata, **nothing), remarks
 

@@ -12,7 +12,14 @@ import tifffile
 from PIL import Image, ImageCms
 
 from colorgan_jax.errors import PhotoError
-from colorgan_jax.photos import Metadata, Photo, encode_photo, read_photo, write_photo
+from colorgan_jax.photos import (
+    Metadata,
+    Photo,
+    encode_photo,
+    fit_to_format,
+    read_photo,
+    write_photo,
+)
 
 LOSSLESS = ["PNG", "TIFF", "WEBP", "JPEG2000"]
 XMP = (
@@ -230,6 +237,18 @@ def test_exiftool_finds_it_all_and_nothing_to_complain_of(format, tmp_path):
     assert "Box 12" in done.stdout
     assert ("Hello" in done.stdout) == (format in ("JPEG", "TIFF"))
     assert "Error" not in done.stdout
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF", "JPEG2000"])
+def test_a_resolution_is_kept_or_said_to_be_lost(format):
+    photo = Photo(np.zeros((64, 64), np.uint8), metadata=Metadata(dpi=(300.0, 300.0)))
+    name = {"WEBP": "WebP", "JPEG2000": "JPEG 2000"}.get(format, format)
+    said = (
+        f"{name} has no room for its resolution" in fit_to_format(photo, format).remarks
+    )
+    kept = read_photo(encode_photo(photo, format)).metadata.dpi
+    assert said == (kept is None)
+    assert said or kept == pytest.approx((300, 300), abs=0.1)
 
 
 def test_colors_are_tagged_as_srgb():
