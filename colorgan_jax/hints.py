@@ -137,9 +137,8 @@ def make_hints(
         ("ab", ab, -HIGHEST_AB, HIGHEST_AB),
         ("a radius", np.asarray(radius), 0, LARGEST_RADIUS),
     ):
-        if not (
-            (numbers >= lowest) & (numbers <= highest)
-        ).all():  # NaN is never within.
+        is_within = (numbers >= lowest) & (numbers <= highest)  # NaN never is.
+        if not is_within.all():
             raise HintsError(f"make_hints takes {name} from {lowest} to {highest}.")
     size = _FEWEST
     while size < count:

@@ -16,9 +16,10 @@ from colorgan_jax.hub import is_hub_name
 from colorgan_jax.paths import in_bucket, replace_file, user_path
 
 _MOST_HINTS = 100
+_NOT_ALWAYS_WRITTEN = ("hints.png", "loss_curves.png")
 _RESULTS = (
-    *("summary.md", "summary.json", "per_photo.csv"),
-    *("grid.png", "beside_random.png", "hints.png", "loss_curves.png"),
+    *("summary.md", "summary.json", "per_photo.csv", "grid.png", "beside_random.png"),
+    *_NOT_ALWAYS_WRITTEN,
 )
 
 
@@ -109,8 +110,8 @@ def _run(options: argparse.Namespace) -> int:
                 f"The results cannot go into the folder of the photos, {photos}: they"
                 " would be scored next time. Name another with --output."
             )
-    older = [file for name in _RESULTS if (file := options.output / name).exists()]
-    if older and not options.overwrite:
+    has_results = any((options.output / name).exists() for name in _RESULTS)
+    if has_results and not options.overwrite:
         raise CommandError(
             f"{options.output} holds the results of an earlier evaluation: name another"
             " folder with --output, or replace them with --overwrite."
@@ -130,8 +131,8 @@ def _run(options: argparse.Namespace) -> int:
     text = scorecard.format_summary(summary)
     numbers = json.dumps(summary, indent=2) + "\n"
     try:
-        for file in older:  # Not all of them are written each time.
-            file.unlink(missing_ok=True)
+        for name in _NOT_ALWAYS_WRITTEN:
+            (options.output / name).unlink(missing_ok=True)
         replace_file(options.output / "summary.md", text.encode())
         replace_file(options.output / "summary.json", numbers.encode())
         scorecard.write_per_photo(options.output / "per_photo.csv", evaluation)

@@ -270,7 +270,7 @@ def _open_parts(folder: Path, settings: str) -> None:
                 " or name another file."
             )
         unfinished = set(folder.glob(".*.partial"))
-        has_parts = any({*folder.iterdir()} - {note, *unfinished})
+        has_parts = bool({*folder.iterdir()} - {note, *unfinished})
         is_of_others = note.read_text(errors="replace").strip() != settings
         if has_parts and is_of_others:
             raise CommandError(
