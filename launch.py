@@ -69,7 +69,8 @@ def main(arguments: list[str]) -> None:
         )
     config_file = Path(config_flags.get_config_filename(flags.FLAGS["config"]))
     if not config_file.is_file():
-        names = ", ".join(sorted(map(str, Path("configs").glob("[!_]*.py"))))
+        configs = sorted((Path(__file__).parent / "configs").glob("[!_]*.py"))
+        names = ", ".join(map(os.path.relpath, configs))
         _fail(f"--config: there is no file {config_file}; there are {names}.")
     for flag in (_COORDINATOR, _NUM_PROCESSES, _PROCESS_ID):
         if flag.value is not None and not _MULTIHOST.value:
@@ -154,16 +155,16 @@ def _parse_flags(arguments: list[str]) -> list[str]:
     except AttributeError as error:  # Of ml_collections; its text suggests a name.
         name, *guess = re.findall(r"[\"']+(\w+)[\"']", str(error).replace("\\", ""))
         hint = f"did you mean {guess[0]}? " if guess else ""
-        sys.exit(
-            f"launch.py: the config has no value {name}: {hint}configs/pix2pix.py lists all."
-        )
+        problem = f"the config has no value {name}: {hint}configs/pix2pix.py lists all."
     except flags.UnrecognizedFlagError as error:
         text = str(error).replace(" ?", "?")
-        sys.exit(f"launch.py: {text} (Config values are set by --config.NAME=VALUE.)")
+        problem = f"{text} (Config values are set by --config.NAME=VALUE.)"
     except flags.Error as error:
-        if not flags.FLAGS["config"].present:
-            sys.exit("launch.py: name a config, such as --config=configs/pix2pix.py.")
-        sys.exit(f"launch.py: {error}.")
+        if flags.FLAGS["config"].present:
+            problem = f"{error}."
+        else:
+            problem = "name a config, such as --config=configs/pix2pix.py."
+    sys.exit(f"launch.py: {problem}")
 
 
 if __name__ == "__main__":

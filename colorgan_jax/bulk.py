@@ -105,6 +105,7 @@ def colorize_photos(
 
     Raises:
       ParamsError: if `params` are not a generator's.
+      ValueError: if the saturation is negative or no finite number.
       OutputError: raised by `write`: what keeps one result from being written keeps all.
       Exception: whatever else `read` or `write` raises; nothing more is begun then.
     """

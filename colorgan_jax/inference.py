@@ -291,8 +291,6 @@ def colorize_photo(
       ValueError: if the photo has no pixels, or its pixels are no photo's; or if the
         saturation is negative or no finite number.
     """
-    if not 0 <= saturation < math.inf:
-        raise ValueError(f"The saturation is a number from 0 on, not {saturation}.")
     L = photo_lightness(photo.pixels)
     seen = what_the_network_sees(L, photo.alpha, image_size(params))
     (ab,) = predict_photos_ab(
@@ -385,7 +383,10 @@ def predict_photos_ab(
 
     Raises:
       ParamsError: if `params` are not a generator's.
+      ValueError: if the saturation is negative or no finite number.
     """
+    if not 0 <= saturation < math.inf:
+        raise ValueError(f"The saturation is a number from 0 on, not {saturation}.")
     # Programs are kept for plain tuples.
     spots = hints and tuple(map(np.stack, zip(*hints, strict=True)))
     known = reference and tuple(reference)

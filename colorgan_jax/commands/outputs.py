@@ -88,8 +88,7 @@ class Plan:
       source: the photo.
       header: of its file.
       format: of its result.
-      wanted: the name of that, without a number.
-      result: where it goes, unless another file is there by then.
+      result: where that goes, unless another file is there by then.
       digest: stands for the photo as it is now.
       settings: stands for the weights and options.
       is_result: whether the photo, which is in a folder that was named, is itself a result
@@ -102,7 +101,6 @@ class Plan:
     source: Source
     header: Header
     format: str
-    wanted: Path
     result: Path
     digest: str
     settings: str
@@ -110,6 +108,11 @@ class Plan:
     finished: bool = False
     replaced: bool = False
     older: Path | None = None
+
+    @property
+    def wanted(self) -> Path:
+        """Where the result would go if no other file had that name."""
+        return with_extension(self.source.wanted, self.format)
 
 
 def find_sources(inputs: Iterable[Path], output: Path) -> Sources:
@@ -250,7 +253,6 @@ class Results:
             header,
             format,
             wanted,
-            wanted,
             digest_of_file(source.path),
             self._settings(source),
         )
@@ -259,13 +261,14 @@ class Results:
         older = []
         for found in self._numbered(wanted):
             made_of, made_with = self._provenance(found)
-            if made_of == plan.digest:
-                if made_with == plan.settings:
-                    if not self._overwrite:
-                        return dataclasses.replace(plan, result=found, finished=True)
-                    older.insert(0, found)
-                else:
-                    older.append(found)
+            if made_of != plan.digest:
+                continue
+            if made_with != plan.settings:
+                older.append(found)
+            elif self._overwrite:
+                older.insert(0, found)
+            else:
+                return dataclasses.replace(plan, result=found, finished=True)
         if self._overwrite:
             result = older[0] if older else wanted
             if not self._is_taken(result):

@@ -29,7 +29,6 @@ from colorgan_jax.references import Reference
 # In what the results of photos are written whose own format is not: of 8 and of 16 bits.
 _LOSSLESS = {8: "PNG", 16: "TIFF"}
 _OTHER_FORMATS = {"MPO": "JPEG"}
-_FORMATS_WITHOUT_QUALITY = ("PNG", "TIFF")
 # The longest side that formats have room for, in pixels.
 _LONGEST_SIDES = {"JPEG": 65_500, "WEBP": 16_383, "AVIF": 65_536}
 
@@ -72,10 +71,10 @@ class Rendering:
     def settings(self) -> dict[str, object]:
         """All that the look of every result depends on; it takes a while."""
         colors = color_settings(self.params, self.reference, self.saturation)
-        has_quality = self.format not in _FORMATS_WITHOUT_QUALITY
+        is_lossless = self.format in _LOSSLESS.values()
         return colors | {
             "format": self.format,
-            "quality": self.quality if has_quality else None,
+            "quality": None if is_lossless else self.quality,
             "side_by_side": self.side_by_side,
         }
 

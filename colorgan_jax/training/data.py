@@ -188,9 +188,7 @@ def _draw(source: Source, config: ml_collections.ConfigDict) -> tuple[Photos, Ph
         return train, validation
     both = _find_usable(source, config, order, wanted_train + wanted_validation)
     found = len(both)
-    if not config.data.train_photos:
-        count = min(wanted_validation, found // 2)
-    else:
+    if config.data.train_photos:
         if found < wanted_train + wanted_validation:
             logging.warning(
                 "The config asks for %d photos to train on and %d to validate on, but there"
@@ -201,6 +199,8 @@ def _draw(source: Source, config: ml_collections.ConfigDict) -> tuple[Photos, Ph
             )
         share = wanted_validation / (wanted_train + wanted_validation)
         count = max(1, round(share * found), min(wanted_validation, found // 6))
+    else:
+        count = min(wanted_validation, found // 2)
     validation, train = both.cut(count)
     return train, validation
 

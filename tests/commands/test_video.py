@@ -220,6 +220,7 @@ def test_a_reference_lends_its_colors(video):
     [
         (["missing.mp4", "color.mp4"], "missing.mp4 cannot be read"),
         (["gray.mp4", "color.gif"], "color.gif"),
+        (["gray.mp4", "photo.png"], "photo.png is there already"),
         (["gray.mp4", "gray.mp4"], "gray.mp4 is the film itself"),
         (["gray.mp4", "gray.mp4", "--overwrite"], "the film itself"),
         (["gray.mp4", "color.mp4", "--start", "9"], "no frame"),

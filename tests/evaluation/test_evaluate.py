@@ -283,7 +283,7 @@ def test_the_command_writes_tables_and_figures(workdirs, folder, tmp_path, capsy
     assert f"{mean:.2f}" in line
     assert "1,234 steps of 4 photos of a, b at 8 pixels" in printed
     for name in ("grid.png", "beside_random.png", "loss_curves.png"):
-        assert Image.open(output / name).width > 500
+        assert Image.open(output / name).width > 1000
     before = {file: file.read_bytes() for file in output.iterdir()}
     assert run("--photos", folder, "--output", output) == 1
     assert "--overwrite" in capsys.readouterr().err
